@@ -1,1 +1,24 @@
-//! Darkroom.
+//! What Darkroom decides, as functions of values.
+//!
+//! Nothing here reads a clock, a random source, the network or the environment: time, ids and
+//! jitter are arguments. Every change of a job's state is in [`lifecycle`], every rule about
+//! money in [`ledger`], every meaning of a provider's answer in [`answer`].
+
+pub mod answer;
+pub mod error_code;
+pub mod id;
+pub mod image;
+pub mod job;
+pub mod job_error;
+pub mod key;
+pub mod ledger;
+pub mod lifecycle;
+pub mod limits;
+pub mod message;
+pub mod model;
+pub mod position;
+pub mod quota;
+pub mod request;
+pub mod retry;
+pub mod sweep;
+pub mod time;

@@ -1,0 +1,251 @@
+//! Identifiers. Each is parsed once, at the edge, and is valid from then on.
+
+use std::fmt;
+
+use data_encoding::BASE32_NOPAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::time::Timestamp;
+
+/// Why a text is not an identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum IdError {
+    /// A job id is `job_` and 52 characters of base32.
+    #[error("a job id is job_ followed by 52 characters a-z and 2-7")]
+    JobId,
+    /// What an authorizer calls the user.
+    #[error("a user is 1 to 128 printable ASCII characters without spaces")]
+    UserId,
+    /// The caller's idempotency key.
+    #[error("an Idempotency-Key is 1 to 255 printable ASCII characters")]
+    IdempotencyKey,
+    /// A key's id is `key_` and 16 characters of base32.
+    #[error("a key id is key_ followed by 16 characters a-z and 2-7")]
+    KeyId,
+    /// Names of models and projects.
+    #[error(
+        "a name is 1 to 64 characters a-z, A-Z, 0-9, dot, dash and underscore, and starts with a letter or digit"
+    )]
+    Name,
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $error:expr, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Parses the identifier.
+            ///
+            /// # Errors
+            /// When the text has not the form that [`IdError`] tells.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) { Ok(Self(text.to_owned())) } else { Err($error) }
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A job's id, derived from its owner and the caller's `Idempotency-Key` (see [`JobId::derive`]).
+    /// It is therefore no secret: whoever serves a job checks its owner.
+    JobId, IdError::JobId, |text| is_base32(text, "job_", 52)
+);
+text_id!(
+    /// Who pays and who owns: the `sub` claim of the authorizer.
+    UserId, IdError::UserId, |text| is_graphic(text, 128)
+);
+text_id!(
+    /// The caller's `Idempotency-Key` header.
+    IdempotencyKey, IdError::IdempotencyKey, |text| {
+        (1..=255).contains(&text.len()) && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+    }
+);
+text_id!(
+    /// An API key's id, derived from provider and secret: the same secret added twice is one key.
+    KeyId, IdError::KeyId, |text| is_base32(text, "key_", 16)
+);
+text_id!(
+    /// A model of the catalogue, or a provider's own name for one.
+    ModelName, IdError::Name, is_name
+);
+text_id!(
+    /// The provider's project (or account) that a key belongs to. Limits belong to it, not to the key.
+    ProjectName, IdError::Name, is_name
+);
+text_id!(
+    /// A conversation that the app groups jobs by.
+    ConversationId, IdError::Name, is_name
+);
+
+impl JobId {
+    /// The one job of this user and key: `job_` + base32(SHA-256("job", user, key)).
+    /// Each part is length-prefixed, so no two different pairs hash the same bytes.
+    pub fn derive(user: &UserId, key: &IdempotencyKey) -> Self {
+        Self(format!("job_{}", base32(&digest(&["job", user.as_str(), key.as_str()]))))
+    }
+
+    /// A number that belongs to this job alone; seeds its picture and its index shard.
+    pub fn number(&self) -> u64 {
+        first_u64(&digest(&["number", &self.0]))
+    }
+}
+
+impl KeyId {
+    /// The id of a secret at a provider: `key_` + the first 80 bits of its hash in base32.
+    pub fn derive(provider: &str, secret: &str) -> Self {
+        let hash = base32(&digest(&["key", provider, secret]));
+        Self(format!("key_{}", hash.get(..16).unwrap_or_default()))
+    }
+}
+
+impl UserId {
+    /// A short opaque group for fair queueing: which user it is cannot be read from it.
+    pub fn fair_group(&self) -> String {
+        let hash = base32(&digest(&["group", &self.0]));
+        hash.get(..26).unwrap_or_default().to_owned()
+    }
+}
+
+/// `created_at` in milliseconds plus the job's id: unique and ordered without a global counter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(String);
+
+impl Ticket {
+    /// The ticket of the job that was created then.
+    pub fn new(created_at: Timestamp, job: &JobId) -> Self {
+        Self(format!("{:015}#{job}", created_at.as_millis()))
+    }
+
+    /// The ticket as text: 15 digits of milliseconds, `#`, the job's id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A fresh random mark of one conditional write. After a time-out it tells our own success from
+/// somebody else's. Never shared by two writes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp(String);
+
+impl Stamp {
+    /// The stamp of these 16 random bytes.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(base32(&bytes))
+    }
+
+    /// A stamp as it was stored.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The stamp as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// SHA-256 over the parts, each preceded by its length in eight bytes.
+pub(crate) fn digest(parts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().into()
+}
+
+pub(crate) fn base32(bytes: &[u8]) -> String {
+    BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+}
+
+fn first_u64(bytes: &[u8; 32]) -> u64 {
+    bytes.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+fn is_base32(text: &str, prefix: &str, length: usize) -> bool {
+    text.strip_prefix(prefix).is_some_and(|rest| {
+        rest.len() == length && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
+    })
+}
+
+fn is_graphic(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_depends_on_where_user_ends_and_key_begins() {
+        let id = |user: &str, key: &str| {
+            JobId::derive(&UserId::parse(user).unwrap(), &IdempotencyKey::parse(key).unwrap())
+        };
+        assert_eq!(id("alice", "k1"), id("alice", "k1"));
+        assert_ne!(id("alice", "k1"), id("alicek", "1"));
+        assert_ne!(id("alice", "k1"), id("bob", "k1"));
+        assert!(JobId::parse(id("alice", "k1").as_str()).is_ok());
+    }
+
+    #[test]
+    fn texts_of_the_wrong_form_are_refused() {
+        for text in ["", "job_", "job_ABC", "JOB_aaaa", "job_../x", &format!("job_{}", "a".repeat(53))] {
+            assert_eq!(JobId::parse(text), Err(IdError::JobId), "{text}");
+        }
+        for text in ["", " ", "a b", "a\u{7f}", "ü", &"u".repeat(129)] {
+            assert_eq!(UserId::parse(text), Err(IdError::UserId), "{text}");
+        }
+        for text in ["", "\n", "ü", &"k".repeat(256)] {
+            assert_eq!(IdempotencyKey::parse(text), Err(IdError::IdempotencyKey), "{text}");
+        }
+        assert!(IdempotencyKey::parse(&"k".repeat(255)).is_ok());
+        for text in ["", ".a", "-a", "a b", "a/b", "a#b", &"m".repeat(65)] {
+            assert_eq!(ModelName::parse(text), Err(IdError::Name), "{text}");
+        }
+    }
+
+    #[test]
+    fn tickets_sort_by_time_then_id() {
+        let id = JobId::derive(&UserId::parse("u").unwrap(), &IdempotencyKey::parse("k").unwrap());
+        let early = Ticket::new(Timestamp::from_millis(999), &id);
+        let late = Ticket::new(Timestamp::from_millis(1_000), &id);
+        assert!(early.as_str() < late.as_str());
+    }
+}

@@ -1,0 +1,281 @@
+//! What a job is. Live and settled are two types, so that no live job can have a settlement and no
+//! settled one a due time: status is pending or processing ⇔ due ⇔ not settled ⇔ kept for ever.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ConversationId, JobId, ModelName, Stamp, Ticket, UserId};
+use crate::image::StoredImage;
+use crate::job_error::{JobErrorCode, JobFailure};
+use crate::ledger::{Settlement, Tokens};
+use crate::message::JobMessage;
+use crate::request::{Prompt, Shape};
+use crate::time::Timestamp;
+
+/// A job's record.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Derived from owner and idempotency key.
+    pub id: JobId,
+    /// Who pays and owns.
+    pub user: UserId,
+    /// What was asked for and when. Never changes.
+    pub order: Order,
+    /// Rises with every write. 1 is the submission.
+    pub version: u64,
+    /// The last write's stamp.
+    pub op: Stamp,
+    /// How often it was claimed: the fence. Every write of a worker names it.
+    pub attempt: u32,
+    /// Provider calls counted so far, each before it is made.
+    pub calls: u32,
+    /// The first claim.
+    pub started_at: Option<Timestamp>,
+    /// Why the last attempt failed, once one has.
+    pub last_failure: Option<JobErrorCode>,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+/// The part of a job that never changes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What to draw; `None` when it is kept beside the record because it is long.
+    pub prompt: Option<Prompt>,
+    /// The catalogue's model.
+    pub model: ModelName,
+    /// Aspect ratio and size.
+    pub shape: Shape,
+    /// The app's own grouping.
+    pub conversation_id: Option<ConversationId>,
+    /// Hash of the request as it came.
+    pub request_hash: String,
+    /// What a picture costs.
+    pub cost: Tokens,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When it must be done.
+    pub deadline_at: Timestamp,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waits.
+    Pending(Pending),
+    /// Is being drawn.
+    Processing(Processing),
+    /// Is over.
+    Settled(Settled),
+}
+
+/// A waiting job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its place in the queue.
+    pub wait_at: Timestamp,
+    /// Not claimed before then.
+    pub not_before: Timestamp,
+    /// The sweeper looks at it then.
+    pub due_at: Timestamp,
+    /// Messages sent again for this wait.
+    pub wakes: u32,
+    /// What it waits for.
+    pub reason: WaitReason,
+}
+
+/// What a waiting job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitReason {
+    /// A free worker.
+    Capacity,
+    /// A slot of the provider's quota.
+    Quota,
+    /// The pause after a failed attempt.
+    Retry,
+}
+
+impl WaitReason {
+    /// The stable text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Capacity => "capacity",
+            Self::Quota => "quota",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// Parses the stable text.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Capacity, Self::Quota, Self::Retry].into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+/// A job in a worker's hands. It is due when its lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Processing {
+    /// The worker may act until then; fixed at the claim.
+    pub lease_until: Timestamp,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// The worker's last sign of life since.
+    pub heartbeat_at: Option<Timestamp>,
+    /// 0 to 99.
+    pub progress: u8,
+    /// Its owner wants it ended: no new call starts.
+    pub cancel_requested: bool,
+}
+
+/// A job that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// The record may be deleted then.
+    pub expires_at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// With a picture, which was paid for.
+    Draft {
+        /// The picture.
+        image: StoredImage,
+        /// The provider's model that drew it.
+        drawn_by: String,
+    },
+    /// Without one; the tokens went back.
+    Failed(JobFailure),
+    /// By its owner; the tokens went back.
+    Cancelled,
+}
+
+impl Outcome {
+    /// What became of the tokens.
+    pub const fn settlement(&self) -> Settlement {
+        match self {
+            Self::Draft { .. } => Settlement::Captured,
+            Self::Failed(_) | Self::Cancelled => Settlement::Refunded,
+        }
+    }
+}
+
+/// A stage's name, as callers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Status {
+    Pending,
+    Processing,
+    Draft,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Processing, Self::Draft, Self::Failed, Self::Cancelled];
+
+    /// The stable text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Draft => "draft",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Parses the stable text.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// What a new job needs beside its request.
+pub struct Submission {
+    /// Derived from owner and idempotency key.
+    pub id: JobId,
+    /// The owner.
+    pub user: UserId,
+    /// What was asked for.
+    pub order: Order,
+    /// This write's stamp.
+    pub op: Stamp,
+}
+
+impl Job {
+    /// A job as it is submitted. `wake` is how soon a lost message is made up for.
+    pub fn submitted(submission: Submission, wake: Duration) -> Self {
+        let created_at = submission.order.created_at;
+        let due_at = created_at.plus(wake).min(submission.order.deadline_at);
+        Self {
+            id: submission.id,
+            user: submission.user,
+            version: 1,
+            op: submission.op,
+            attempt: 0,
+            calls: 0,
+            started_at: None,
+            last_failure: None,
+            stage: Stage::Pending(Pending {
+                wait_at: created_at,
+                not_before: created_at,
+                due_at,
+                wakes: 0,
+                reason: WaitReason::Capacity,
+            }),
+            order: submission.order,
+        }
+    }
+
+    /// The stage's name.
+    pub const fn status(&self) -> Status {
+        match &self.stage {
+            Stage::Pending(_) => Status::Pending,
+            Stage::Processing(_) => Status::Processing,
+            Stage::Settled(settled) => match settled.outcome {
+                Outcome::Draft { .. } => Status::Draft,
+                Outcome::Failed(_) => Status::Failed,
+                Outcome::Cancelled => Status::Cancelled,
+            },
+        }
+    }
+
+    /// When the sweeper must look at it; `None` once it is settled.
+    pub const fn due_at(&self) -> Option<Timestamp> {
+        match &self.stage {
+            Stage::Pending(pending) => Some(pending.due_at),
+            Stage::Processing(processing) => Some(processing.lease_until),
+            Stage::Settled(_) => None,
+        }
+    }
+
+    /// What became of its tokens; `None` while they are held.
+    pub const fn settlement(&self) -> Option<Settlement> {
+        match &self.stage {
+            Stage::Pending(_) | Stage::Processing(_) => None,
+            Stage::Settled(settled) => Some(settled.outcome.settlement()),
+        }
+    }
+
+    /// Whether its owner asked to end it while it was being drawn.
+    pub const fn is_cancel_requested(&self) -> bool {
+        matches!(&self.stage, Stage::Processing(Processing { cancel_requested: true, .. }))
+    }
+
+    /// Unique, and ordered by submission.
+    pub fn ticket(&self) -> Ticket {
+        Ticket::new(self.order.created_at, &self.id)
+    }
+
+    /// The message that wakes a worker for it.
+    pub fn message(&self) -> JobMessage {
+        JobMessage::new(self.user.clone(), self.id.clone(), self.order.model.clone())
+    }
+}

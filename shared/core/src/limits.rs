@@ -1,0 +1,106 @@
+//! Every limit, with its unit and its reason, and what must agree between them.
+
+use std::time::Duration;
+
+/// Characters of a prompt, after normalisation. The providers' own limits lie far above.
+pub const PROMPT_CHARS_MAX: usize = 4_000;
+/// A submission's body. 4,000 characters of four bytes each, escaped, would be more; such prompts are refused with 413.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+/// A prompt up to this long is kept in the job record itself, which stays within one write unit (1 KB).
+pub const PROMPT_INLINE_BYTES_MAX: usize = 512;
+
+/// The shortest deadline a caller may ask for: one slow call fits in it.
+pub const DEADLINE_MIN: Duration = Duration::from_secs(30);
+/// A single job's deadline, unless the operator sets another.
+pub const DEADLINE: Duration = Duration::from_secs(3_600);
+
+/// One provider call, connection to last byte.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+/// What an invocation must have left beside a call's time-out to start it: storing and settling take the rest.
+pub const AFTER_CALL: Duration = Duration::from_secs(20);
+/// The worker waits at most this long for a slot; a later slot defers the job.
+pub const SLOT_WAIT_MAX: Duration = Duration::from_secs(20);
+/// The worker function's time-out (template).
+pub const WORKER_TIMEOUT: Duration = Duration::from_secs(230);
+/// The lease outlives the invocation by this: clocks differ a little between machines.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// The longest lease.
+pub const LEASE_MAX: Duration = Duration::from_secs(240);
+/// The queue's visibility time-out (template): six times the function's, as AWS advises for event sources.
+pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(1_380);
+/// submit's and api's time-out (template): an HTTP API gives up at 30 s.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(29);
+/// The sweeper's time-out (template): shorter than its schedule, so that one never overlaps the next.
+pub const SWEEPER_TIMEOUT: Duration = Duration::from_secs(58);
+/// From one sweep to the next (template's schedule).
+pub const SWEEP: Duration = Duration::from_secs(60);
+/// The sweeper reads the due index this often while it is up.
+pub const SWEEP_READ: Duration = Duration::from_secs(5);
+/// How far ahead of its second a due job is sent, with `DelaySeconds` for the rest.
+pub const SWEEP_AHEAD: Duration = Duration::from_secs(20);
+/// A processing job without a live lease for this long would be stuck: never happens when lease + one sweep fit in it.
+pub const STUCK: Duration = Duration::from_secs(300);
+/// A message that has not led to a claim by then is taken for lost and sent again.
+pub const WAKE: Duration = Duration::from_secs(120);
+/// Messages sent again for one wait. Each comes four times later than the one before.
+pub const WAKES_MAX: u32 = 3;
+
+/// Attempts per job.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// Provider calls per job.
+pub const CALLS_MAX: u32 = 6;
+/// Jobs of one user that may be unsettled at a time.
+pub const INFLIGHT_MAX: u64 = 100;
+/// Days a settled record is kept.
+pub const TTL_DAYS: u64 = 90;
+
+/// The provider's minute.
+pub const QUOTA_MINUTE: Duration = Duration::from_secs(60);
+/// Reservations of one minute are kept in at most this many blocks per scope.
+pub const MARKS_MAX: usize = 64;
+
+/// Longest picture body from a provider.
+pub const IMAGE_BYTES_MAX: usize = 20 * 1024 * 1024;
+/// Longest side of a picture.
+pub const IMAGE_SIDE_MAX: u32 = 4_096;
+/// Largest decoded picture.
+pub const IMAGE_DECODED_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// A heartbeat younger than this shows a live function.
+pub const HEARTBEAT_STALE: Duration = Duration::from_secs(120);
+/// A heartbeat is written when the last is older than this.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
+/// Progress is written at most this often, and only for calls that last longer.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// Entries of the waiting index that one look at the queue reads.
+pub const POSITION_ENTRIES_MAX: usize = 1_000;
+/// An entry younger than this may not have reached every reader of the index.
+pub const POSITION_SETTLE: Duration = Duration::from_secs(2);
+/// Shards of the due and waiting indexes: 8 × 1,000 writes per second.
+pub const INDEX_SHARDS: u64 = 8;
+
+const _: () = {
+    assert!(
+        SLOT_WAIT_MAX.as_secs() + CALL_TIMEOUT.as_secs() + AFTER_CALL.as_secs() <= WORKER_TIMEOUT.as_secs(),
+        "a worker can wait for a slot, call once and settle"
+    );
+    assert!(
+        WORKER_TIMEOUT.as_secs() + LEASE_MARGIN.as_secs() <= LEASE_MAX.as_secs(),
+        "the lease outlives the invocation"
+    );
+    assert!(
+        LEASE_MAX.as_secs() + SWEEP.as_secs() <= STUCK.as_secs(),
+        "a dead worker's job is found before it counts as stuck"
+    );
+    assert!(
+        VISIBILITY_TIMEOUT.as_secs() >= 6 * WORKER_TIMEOUT.as_secs(),
+        "AWS: visibility at least six times the function's time-out"
+    );
+    assert!(SWEEPER_TIMEOUT.as_secs() < SWEEP.as_secs(), "sweeps do not overlap");
+    assert!(HTTP_TIMEOUT.as_secs() < 30, "HTTP APIs end an integration at 30 s");
+    assert!(STUCK.as_secs() <= DEADLINE.as_secs(), "stuck is found before the deadline");
+    assert!(SWEEP_READ.as_secs() < SWEEP_AHEAD.as_secs(), "each due second is seen ahead of time");
+    assert!(ATTEMPTS_MAX <= CALLS_MAX, "each attempt makes at least one call");
+    assert!(PROMPT_CHARS_MAX < BODY_BYTES_MAX, "the longest ASCII prompt fits in a body");
+};

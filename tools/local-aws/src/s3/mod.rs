@@ -1,0 +1,87 @@
+//! S3: `s3s` for the wire and the signatures, over an index and files of ours.
+
+mod checksum;
+mod files;
+mod index;
+mod list;
+mod service;
+mod store;
+
+use std::path::Path;
+
+use axum::Router;
+use axum::error_handling::HandleError;
+use http::StatusCode;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use s3s::{HttpError, S3Result, s3_error};
+use tokio::net::TcpListener;
+
+use crate::counters::Counters;
+use crate::http_server::HttpServer;
+use crate::{EnsureError, Settings, StartError};
+
+const SERVICE: &str = "S3";
+
+/// A running S3.
+pub(crate) struct S3Server {
+    store: store::Store,
+    server: HttpServer,
+}
+
+impl S3Server {
+    /// Opens (or makes) the folder and serves it on `listener`.
+    pub(crate) fn start(
+        folder: &Path,
+        listener: TcpListener,
+        settings: &Settings,
+        counters: Counters,
+    ) -> Result<Self, StartError> {
+        let store = store::Store::open(folder).map_err(|error| StartError::storage(SERVICE, error))?;
+        let keys = &settings.credentials;
+        let service = service::Service { store: store.clone(), region: settings.region.clone() };
+        let mut builder = S3ServiceBuilder::new(service);
+        builder.set_auth(SimpleAuth::from_single(keys.access_key_id.as_str(), keys.secret_access_key.as_str()));
+        builder.set_access(Signed { counters });
+        let service = HandleError::new(builder.build(), unanswerable);
+        let server = HttpServer::start(SERVICE, listener, Router::new().fallback_service(service));
+        Ok(Self { store, server })
+    }
+
+    /// See [`crate::LocalAws::ensure_bucket`].
+    pub(crate) async fn ensure_bucket(&self, name: &str) -> Result<(), EnsureError> {
+        let resource = format!("bucket {name}");
+        if !s3s::path::check_bucket_name(name) {
+            return Err(EnsureError::refused(&resource, "its name breaks the rules for bucket names"));
+        }
+        self.store.create_bucket(name).await.map(drop).map_err(|error| EnsureError::storage(&resource, error))
+    }
+
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
+    }
+}
+
+/// Lets signed requests pass, and counts them. `s3s` has verified the signature of those that carry one.
+struct Signed {
+    counters: Counters,
+}
+
+#[async_trait::async_trait]
+impl S3Access for Signed {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_none() {
+            return Err(s3_error!(AccessDenied, "Access Denied: sign the request"));
+        }
+        self.counters.count("s3", context.s3_op().name());
+        Ok(())
+    }
+}
+
+/// `s3s` answers every S3 error itself; what is left is a connection that broke.
+async fn unanswerable(error: HttpError) -> StatusCode {
+    let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+    tracing::warn!(service = SERVICE, error = %error, "a request could not be answered");
+    StatusCode::INTERNAL_SERVER_ERROR
+}

@@ -1,0 +1,31 @@
+//! What a role's policies allow.
+
+use crate::node::Node;
+use crate::{Statement, TemplateError};
+
+/// The statements of all policies of an `AWS::IAM::Role`.
+///
+/// Managed policies are refused: what they allow stands in no file of ours.
+pub(crate) fn statements(role: &Node<'_>) -> Result<Vec<Statement>, TemplateError> {
+    let properties = role.need("Properties")?;
+    properties.only(&["AssumeRolePolicyDocument", "Policies"])?;
+    let mut statements = Vec::new();
+    for policy in properties.need("Policies")?.list()? {
+        policy.only(&["PolicyName", "PolicyDocument"])?;
+        let document = policy.need("PolicyDocument")?;
+        document.only(&["Version", "Statement"])?;
+        for node in document.need("Statement")?.list()? {
+            statements.push(statement(&node)?);
+        }
+    }
+    Ok(statements)
+}
+
+fn statement(node: &Node<'_>) -> Result<Statement, TemplateError> {
+    node.only(&["Sid", "Effect", "Action", "Resource"])?;
+    Ok(Statement {
+        effect: node.need("Effect")?.text()?,
+        actions: node.need("Action")?.one_or_more()?,
+        resources: node.need("Resource")?.one_or_more()?,
+    })
+}
