@@ -197,6 +197,19 @@ pub enum Rejection {
 }
 
 impl Command {
+    /// [`Command::Retry`] of the job that its holder has. The wait ends with the deadline at the latest: the
+    /// sweeper looks at a waiting job when its wait is over, and would otherwise settle it late.
+    pub fn retry(job: &Job, now: Timestamp, not_before: Timestamp, code: JobErrorCode) -> Self {
+        let not_before = not_before.min(job.order.deadline_at);
+        Self::Retry { attempt: job.attempt, now, not_before, code }
+    }
+
+    /// [`Command::Defer`] of the job as it was read. The wait ends with the deadline at the latest.
+    pub fn defer(job: &Job, not_before: Timestamp, reason: WaitReason) -> Self {
+        let not_before = not_before.min(job.order.deadline_at);
+        Self::Defer { attempt: job.attempt, not_before, reason }
+    }
+
     /// What the command does to the tokens; `None` leaves them held.
     pub const fn settlement(&self) -> Option<Settlement> {
         match self {
@@ -446,9 +459,10 @@ pub fn exhausted(job: &Job) -> String {
     format!("{} attempts and {} calls used", job.attempt, job.calls)
 }
 
-/// When a settled record may be deleted.
+/// When a settled record may be deleted: whole seconds, as DynamoDB's `ttl` counts.
 pub fn expires_at(now: Timestamp, ttl_days: u64) -> Timestamp {
-    now.plus(std::time::Duration::from_secs(ttl_days.saturating_mul(86_400)))
+    let exact = now.plus(std::time::Duration::from_secs(ttl_days.saturating_mul(86_400)));
+    Timestamp::from_millis(exact.as_seconds() * 1000)
 }
 
 /// When the sweeper looks again at a job whose message was sent again `wakes` times (from 1) at `sent_at`: four

@@ -54,6 +54,11 @@ impl Timestamp {
         format!("{:.3}", self.jiff())
     }
 
+    /// The calendar day in UTC, `2026-11-22`.
+    pub fn utc_day(self) -> String {
+        self.jiff().to_zoned(TimeZone::UTC).date().to_string()
+    }
+
     /// The calendar day in Los Angeles, `2026-11-22`. Gemini's daily quotas turn at midnight there
     /// (ai.google.dev, "Rate limits": requests per day reset at midnight Pacific time).
     pub fn pacific_day(self) -> String {

@@ -1,0 +1,249 @@
+//! Reading, listing and cancelling jobs. Somebody else's job is no job: 404.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use darkroom_aws::{Commit, StoreError, now, random_stamp};
+use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::id::{ConversationId, JobId, UserId};
+use darkroom_core::job::{Job, Outcome, Stage, Status};
+use darkroom_core::lifecycle::{Command, End, expires_at};
+use darkroom_core::position::Position;
+use darkroom_core::time::Timestamp;
+use darkroom_edge::{AcceptLanguage, Caller, JobView, Problem, eta};
+use serde_json::json;
+
+use crate::query::{Query, job_cursor, limit, parse_job_cursor};
+use crate::routes::{Api, unavailable};
+
+/// The longest that a caller may wait for a change.
+const WAIT_SECONDS_MAX: u64 = 20;
+/// A waiting caller's record is read this often.
+const WAIT_READ: Duration = Duration::from_millis(500);
+/// A link to a picture is good for 15 minutes; the tag of a job with one changes every ten.
+const LINK_CLOCK_SECONDS: u64 = 600;
+/// A page of jobs unless asked otherwise.
+const LIST_DEFAULT: u16 = 20;
+/// A cancel that loses the race against the job's own progress looks again; each look finds a later state.
+const CANCEL_TRIES: u32 = 8;
+
+/// `GET /v1/jobs/{id}`: the job, or 304. With `?wait=N` it answers when the job changes, at the latest after N seconds.
+pub(crate) async fn show(
+    State(api): State<Arc<Api>>,
+    AcceptLanguage(language): AcceptLanguage,
+    Caller(user): Caller,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut query = Query::read(&uri, &["wait"]);
+    let wait = query.value("wait", "a whole number of seconds from 0 to 20", |text| {
+        text.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX)
+    });
+    query.finish(language)?;
+    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let wait_until = now().plus(Duration::from_secs(wait.unwrap_or(0)));
+    let mut first = None;
+    loop {
+        let job = api.owned(&user, &id, language).await?;
+        let position = api.waiting.position(&job).await.map_err(|error| unavailable(&error, language))?;
+        let tag = etag(&job, position, language, now());
+        let changed = match (known, &first) {
+            (Some(known), _) => !matches(known, &tag),
+            (None, Some(first)) => tag != *first,
+            (None, None) => false,
+        };
+        let settled = matches!(job.stage, Stage::Settled(_));
+        let over = now() >= wait_until;
+        if known.is_some_and(|known| matches(known, &tag)) && (over || settled) {
+            return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
+        }
+        if changed || settled || over {
+            let body = api.view(&job, position, language).await.map_err(|error| unavailable(&error, language))?;
+            return Ok(([(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned())], Json(body)).into_response());
+        }
+        first.get_or_insert(tag);
+        #[expect(clippy::disallowed_methods, reason = "a caller waits for a change")]
+        tokio::time::sleep(WAIT_READ.min(wait_until.since(now()))).await;
+    }
+}
+
+/// `GET /v1/jobs`: the caller's jobs, newest first.
+pub(crate) async fn list(
+    State(api): State<Arc<Api>>,
+    AcceptLanguage(language): AcceptLanguage,
+    Caller(user): Caller,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let mut query = Query::read(&uri, &["status", "conversation_id", "limit", "cursor"]);
+    let statuses = Status::ALL.map(Status::as_str).join(", ");
+    let status = query.value("status", &format!("one of {statuses}"), Status::parse);
+    let conversation = query.value("conversation_id", "a conversation's id", |text| ConversationId::parse(text).ok());
+    let size = query.value("limit", "a whole number from 1 to 50", limit).unwrap_or(LIST_DEFAULT);
+    let cursor = query.value("cursor", "a next_cursor that this list gave", parse_job_cursor);
+    query.finish(language)?;
+    let wanted = |job: &Job| {
+        job.user == user
+            && status.is_none_or(|status| job.status() == status)
+            && conversation.as_ref().is_none_or(|wanted| job.order.conversation_id.as_ref() == Some(wanted))
+    };
+    let page = api
+        .jobs
+        .list(&user, cursor, usize::from(size), wanted)
+        .await
+        .map_err(|error| unavailable(&error, language))?;
+    let views = api.views(&page.jobs, language).await.map_err(|error| unavailable(&error, language))?;
+    let next = page.next.map(|(created_at, id)| job_cursor(created_at, &id));
+    Ok(Json(json!({"jobs": views, "next_cursor": next})).into_response())
+}
+
+/// `POST /v1/jobs/{id}/cancel`: a waiting job ends and is refunded; one that is being drawn is asked to end, and is
+/// paid if its picture still comes. Idempotent; 409 when the job has ended another way.
+pub(crate) async fn cancel(
+    State(api): State<Arc<Api>>,
+    AcceptLanguage(language): AcceptLanguage,
+    Caller(user): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let mut job = api.owned(&user, &id, language).await?;
+    for _ in 0..CANCEL_TRIES {
+        let at = now();
+        let command = match &job.stage {
+            Stage::Pending(_) => Command::CancelPending { end: End { now: at, expires_at: expires_at(at, api.ttl_days) } },
+            Stage::Processing(processing) if !processing.cancel_requested => Command::RequestCancel,
+            Stage::Processing(_) => return api.answer(&job, language).await,
+            Stage::Settled(settled) if settled.outcome == Outcome::Cancelled => return api.answer(&job, language).await,
+            Stage::Settled(_) => return Err(wrong_state(&job, language)),
+        };
+        let commit = api
+            .jobs
+            .commit(&job, &command, &random_stamp(), at)
+            .await
+            .map_err(|error| unavailable(&error, language))?;
+        match commit {
+            Commit::Applied(job) => {
+                tracing::info!(job.id = %job.id, job.status = job.status().as_str(), "cancelled by its owner");
+                return api.answer(&job, language).await;
+            }
+            Commit::Refused(_) | Commit::Absent => job = api.owned(&user, &id, language).await?,
+        }
+    }
+    Err(Problem::new(ErrorCode::StoreThrottled, language))
+}
+
+fn wrong_state(job: &Job, language: Language) -> Problem {
+    let status = job.status().as_str();
+    let words = match language {
+        Language::En => format!("The job is {status}: it can no longer be cancelled."),
+        Language::Tr => format!("İşin durumu {status}: artık iptal edilemez."),
+    };
+    Problem::new(ErrorCode::WrongState, language).with_detail(words)
+}
+
+impl Api {
+    /// The job of this id if it is the caller's.
+    async fn owned(&self, user: &UserId, id: &str, language: Language) -> Result<Job, Problem> {
+        let not_found = || Problem::new(ErrorCode::NotFound, language);
+        let id = JobId::parse(id).map_err(|_| not_found())?;
+        let job = self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))?;
+        job.filter(|job| job.user == *user).ok_or_else(not_found)
+    }
+
+    async fn answer(&self, job: &Job, language: Language) -> Result<Response, Problem> {
+        let answer = async {
+            let position = self.waiting.position(job).await?;
+            self.view(job, position, language).await
+        };
+        answer.await.map(|view| Json(view).into_response()).map_err(|error| unavailable(&error, language))
+    }
+
+    async fn view(
+        &self,
+        job: &Job,
+        position: Option<Position>,
+        language: Language,
+    ) -> Result<serde_json::Value, StoreError> {
+        let long_prompt = match job.order.prompt {
+            Some(_) => None,
+            None => self.jobs.long_prompt(&job.id).await?,
+        };
+        self.view_with(job, position, long_prompt, language).await
+    }
+
+    async fn view_with(
+        &self,
+        job: &Job,
+        position: Option<Position>,
+        long_prompt: Option<darkroom_core::request::Prompt>,
+        language: Language,
+    ) -> Result<serde_json::Value, StoreError> {
+        let at = now();
+        let models = self.catalogue.models(at).await?;
+        let typical = models.iter().find(|model| model.name == job.order.model).map(darkroom_core::model::Model::typical);
+        let image_url = match image_key(job) {
+            Some(key) => Some(self.images.link(key).await?),
+            None => None,
+        };
+        let eta = eta(job, position, typical.unwrap_or_default(), at);
+        Ok(JobView { long_prompt, position, eta, image_url }.render(job, language))
+    }
+
+    async fn views(&self, jobs: &[Job], language: Language) -> Result<Vec<serde_json::Value>, StoreError> {
+        let long: Vec<_> = jobs.iter().filter(|job| job.order.prompt.is_none()).map(|job| &job.id).collect();
+        let mut prompts = self.jobs.long_prompts(&long).await?;
+        let mut views = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let position = self.waiting.position(job).await?;
+            views.push(self.view_with(job, position, prompts.remove(&job.id), language).await?);
+        }
+        Ok(views)
+    }
+}
+
+fn image_key(job: &Job) -> Option<&str> {
+    match &job.stage {
+        Stage::Settled(settled) => match &settled.outcome {
+            Outcome::Draft { image, .. } => Some(&image.key),
+            Outcome::Failed(_) | Outcome::Cancelled => None,
+        },
+        Stage::Pending(_) | Stage::Processing(_) => None,
+    }
+}
+
+/// Changes with the version, the place in the queue, the language of the texts and, with a picture, every ten minutes:
+/// so that a 304 never leaves a caller with a link that is about to end.
+fn etag(job: &Job, position: Option<Position>, language: Language, at: Timestamp) -> String {
+    let place = position.map_or_else(String::new, |position| format!("-p{}{}", position.place, u8::from(position.exact)));
+    let clock = image_key(job).map_or_else(String::new, |_| format!("-t{}", at.as_seconds() / LINK_CLOCK_SECONDS));
+    format!("\"v{}{place}{clock}-{}\"", job.version, language.tag())
+}
+
+/// `If-None-Match` (RFC 9110 §13.1.2): a list of tags, compared weakly, or `*`.
+fn matches(header: &str, tag: &str) -> bool {
+    header.split(',').map(str::trim).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn if_none_match_is_a_list_of_tags() {
+        for (header, fits) in [
+            ("\"v1-en\"", true),
+            ("W/\"v1-en\"", true),
+            ("\"v0-en\", \"v1-en\"", true),
+            ("*", true),
+            ("\"v1-tr\"", false),
+            ("v1-en", false),
+            ("", false),
+        ] {
+            assert_eq!(matches(header, "\"v1-en\""), fits, "{header}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Places in the queue, from the waiting index, read at most once a second per process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use darkroom_aws::{JobTable, StoreError, now};
+use darkroom_core::job::{Job, Stage};
+use darkroom_core::position::{Position, Waiting, position};
+use darkroom_core::time::Timestamp;
+use tokio::sync::Mutex;
+
+/// The index is read again when the last look is older.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The oldest waiting jobs as one process last saw them.
+pub(crate) struct WaitingCache {
+    jobs: JobTable,
+    seen: Mutex<Option<Arc<Seen>>>,
+}
+
+/// One look at the waiting index.
+pub(crate) struct Seen {
+    read_at: Timestamp,
+    /// The oldest waiting jobs, in order.
+    pub(crate) waiting: Vec<Waiting>,
+    /// Whether these are all.
+    pub(crate) complete: bool,
+}
+
+impl WaitingCache {
+    pub(crate) fn new(jobs: JobTable) -> Self {
+        Self { jobs, seen: Mutex::new(None) }
+    }
+
+    /// The waiting jobs as of at most a second ago. The cost grows neither with the queue nor with the askers.
+    pub(crate) async fn look(&self) -> Result<Arc<Seen>, StoreError> {
+        let mut seen = self.seen.lock().await;
+        if let Some(seen) = seen.as_ref().filter(|seen| now().since(seen.read_at) < FRESH) {
+            return Ok(seen.clone());
+        }
+        let read_at = now();
+        let (waiting, complete) = self.jobs.waiting().await?;
+        let look = Arc::new(Seen { read_at, waiting, complete });
+        *seen = Some(look.clone());
+        Ok(look)
+    }
+
+    /// A job's place; `None` unless it waits.
+    pub(crate) async fn position(&self, job: &Job) -> Result<Option<Position>, StoreError> {
+        let Stage::Pending(pending) = &job.stage else { return Ok(None) };
+        let seen = self.look().await?;
+        let entry = Waiting { wait_at: pending.wait_at, job_id: job.id.clone() };
+        Ok(Some(position(&seen.waiting, seen.complete, &entry, seen.read_at)))
+    }
+}

@@ -1,0 +1,72 @@
+//! The routes and what they share.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use darkroom_aws::{Catalogue, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError};
+use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_edge::{Problem, method_not_allowed, not_found};
+
+use crate::health::HealthCache;
+use crate::queue::WaitingCache;
+use crate::{account, health, jobs};
+
+/// What the routes need.
+pub(crate) struct Api {
+    pub(crate) jobs: JobTable,
+    pub(crate) ledger: LedgerTable,
+    pub(crate) keys: KeyTable,
+    pub(crate) queue: JobQueue,
+    pub(crate) images: ImageStore,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) waiting: WaitingCache,
+    pub(crate) health: HealthCache,
+    pub(crate) ttl_days: u64,
+}
+
+impl Api {
+    /// The routes' state.
+    pub(crate) fn new(
+        jobs: JobTable,
+        ledger: LedgerTable,
+        keys: KeyTable,
+        queue: JobQueue,
+        images: ImageStore,
+        ttl_days: u64,
+    ) -> Self {
+        Self {
+            waiting: WaitingCache::new(jobs.clone()),
+            catalogue: Catalogue::new(keys.clone()),
+            health: HealthCache::default(),
+            jobs,
+            ledger,
+            keys,
+            queue,
+            images,
+            ttl_days,
+        }
+    }
+}
+
+/// The function's routes.
+pub(crate) fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/account", get(account::balance))
+        .route("/v1/account/entries", get(account::entries))
+        .route("/v1/models", get(account::models))
+        .route("/health", get(health::health))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::new(api))
+}
+
+/// A store that did not do what it was asked.
+pub(crate) fn unavailable(error: &StoreError, language: Language) -> Problem {
+    tracing::error!(error = %error, "a store failed");
+    let code = if error.is_temporary() { ErrorCode::StoreThrottled } else { ErrorCode::Internal };
+    Problem::new(code, language)
+}

@@ -1,0 +1,186 @@
+//! One submission: parse, decide, one transaction, send, 202.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use darkroom_aws::config::SubmitRules;
+use darkroom_aws::{Catalogue, Created, JobQueue, JobTable, StoreError, now, random_stamp};
+use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::id::{IdempotencyKey, JobId, UserId};
+use darkroom_core::job::{Job, Order, Submission, WaitReason};
+use darkroom_core::ledger::LedgerError;
+use darkroom_core::lifecycle::{Command, expires_at};
+use darkroom_core::limits::PROMPT_INLINE_BYTES_MAX;
+use darkroom_core::model::{Choice, Model, choose};
+use darkroom_core::request::{JobRequest, Prompt};
+use darkroom_core::time::Timestamp;
+use darkroom_edge::{AcceptLanguage, Caller, JobView, JsonBody, Problem, eta, method_not_allowed, not_found};
+
+/// What a submission needs.
+pub(crate) struct Submit {
+    pub(crate) jobs: JobTable,
+    pub(crate) queue: JobQueue,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) rules: SubmitRules,
+}
+
+impl Submit {
+    /// Opens the connection to DynamoDB and reads the catalogue during initialisation.
+    pub(crate) async fn warm(&self) -> Result<(), StoreError> {
+        self.catalogue.models(now()).await.map(|_| ())
+    }
+}
+
+/// The function's routes.
+pub(crate) fn router(submit: Submit) -> Router {
+    Router::new()
+        .route("/v1/jobs", post(post_job))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::new(submit))
+}
+
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+async fn post_job(
+    State(submit): State<Arc<Submit>>,
+    AcceptLanguage(language): AcceptLanguage,
+    Caller(user): Caller,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let key = idempotency_key(&headers)
+        .ok_or_else(|| Problem::new(ErrorCode::MissingIdempotencyKey, language))?;
+    let request = JobRequest::parse(&body, submit.rules.deadline)
+        .map_err(|violations| Problem::violations(violations, language))?;
+    let at = now();
+    let models = submit.catalogue.models(at).await.map_err(|error| unavailable(&error, language))?;
+    let id = JobId::derive(&user, &key);
+    let model = match choose(&models, request.model.as_ref(), &at.utc_day()) {
+        Choice::Offered(model) => model,
+        Choice::Retired(_) => return submit.without_model(id, &request, ErrorCode::ModelRetired, language).await,
+        Choice::Unknown => return submit.without_model(id, &request, ErrorCode::UnknownModel, language).await,
+    };
+    let hash = request.hash();
+    match submit.create(id, user, request, model, at).await.map_err(|error| unavailable(&error, language))? {
+        Created::New(job) => {
+            submit.send(&job, at).await;
+            tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
+            Ok(accepted(&job, model, at, language))
+        }
+        Created::Existing(job) => replayed(&job, &hash, Some(model), at, language),
+        Created::Refused(refusal) => Err(refused(&refusal, language)),
+    }
+}
+
+impl Submit {
+    async fn create(
+        &self,
+        id: JobId,
+        user: UserId,
+        request: JobRequest,
+        model: &Model,
+        at: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let request_hash = request.hash();
+        let deadline_at = at.plus(request.deadline.unwrap_or(self.rules.deadline));
+        let (inline, long) = match request.prompt {
+            prompt if prompt.reveal().len() <= PROMPT_INLINE_BYTES_MAX => (Some(prompt), None),
+            prompt => (None, Some(prompt)),
+        };
+        let order = Order {
+            prompt: inline,
+            model: model.name.clone(),
+            shape: request.shape,
+            conversation_id: request.conversation_id,
+            request_hash,
+            cost: model.price,
+            created_at: at,
+            deadline_at,
+        };
+        let job = Job::submitted(Submission { id, user, order, op: random_stamp() }, self.rules.wake);
+        let body_expires_at = expires_at(deadline_at, self.rules.ttl_days + 1);
+        let long = long.as_ref().map(|prompt: &Prompt| (prompt, body_expires_at));
+        self.jobs.create(job, long, self.rules.inflight_max).await
+    }
+
+    /// The 202 stands whether this works or not: the record is the outbox, and the sweeper sends what is due. A
+    /// send that is known to have failed only makes it due at once.
+    async fn send(&self, job: &Job, at: Timestamp) {
+        let Err(error) = self.queue.send(&job.message(), Duration::ZERO).await else { return };
+        tracing::warn!(job.id = %job.id, error = %error, "the message was not sent; the sweeper sends it");
+        let due_now = Command::Defer { attempt: job.attempt, not_before: at, reason: WaitReason::Capacity };
+        if let Err(error) = self.jobs.commit(job, &due_now, &random_stamp(), at).await {
+            tracing::warn!(job.id = %job.id, error = %error, "the job stays due later");
+        }
+    }
+
+    /// A model that cannot be asked for any more must not hide the job that this key made while it could.
+    async fn without_model(
+        &self,
+        id: JobId,
+        request: &JobRequest,
+        code: ErrorCode,
+        language: Language,
+    ) -> Result<Response, Problem> {
+        match self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))? {
+            Some(job) => replayed(&job, &request.hash(), None, now(), language),
+            None => Err(Problem::value(code, "/model", code.title(language), language)),
+        }
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
+    headers.get("idempotency-key").and_then(|value| value.to_str().ok()).and_then(|text| IdempotencyKey::parse(text).ok())
+}
+
+fn accepted(job: &Job, model: &Model, at: Timestamp, language: Language) -> Response {
+    let view = JobView { eta: eta(job, None, model.typical(), at), ..JobView::default() };
+    let location = format!("/v1/jobs/{}", job.id);
+    (StatusCode::ACCEPTED, [(LOCATION, location)], Json(view.render(job, language))).into_response()
+}
+
+fn replayed(
+    job: &Job,
+    hash: &str,
+    model: Option<&Model>,
+    at: Timestamp,
+    language: Language,
+) -> Result<Response, Problem> {
+    if job.order.request_hash != hash {
+        return Err(Problem::new(ErrorCode::IdempotencyMismatch, language));
+    }
+    let view = JobView {
+        eta: model.and_then(|model| eta(job, None, model.typical(), at)),
+        ..JobView::default()
+    };
+    let headers = [(LOCATION, format!("/v1/jobs/{}", job.id)), (IDEMPOTENT_REPLAYED, "true".to_owned())];
+    Ok((StatusCode::ACCEPTED, headers, Json(view.render(job, language))).into_response())
+}
+
+fn refused(refusal: &LedgerError, language: Language) -> Problem {
+    match *refusal {
+        LedgerError::Insufficient { price, available } => {
+            let words = match language {
+                Language::En => format!("The price is {price} tokens and your balance is {available}. "),
+                Language::Tr => format!("Fiyat {price} jeton, bakiyeniz {available}. "),
+            };
+            let next = ErrorCode::InsufficientTokens.detail(language);
+            Problem::new(ErrorCode::InsufficientTokens, language).with_detail(words + next)
+        }
+        LedgerError::TooManyInflight { .. } => Problem::new(ErrorCode::TooManyInflight, language),
+        LedgerError::NotHeld { .. } | LedgerError::Overflow => Problem::new(ErrorCode::Internal, language),
+    }
+}
+
+fn unavailable(error: &StoreError, language: Language) -> Problem {
+    tracing::error!(error = %error, "the submission could not be stored");
+    let code = if error.is_temporary() { ErrorCode::StoreThrottled } else { ErrorCode::Internal };
+    Problem::new(code, language)
+}

@@ -1,0 +1,82 @@
+//! One scheduled sweep: stays up until shortly before the next and reads the due index every few seconds.
+
+use std::time::Duration;
+
+use darkroom_aws::{KeyTable, StoreError, Sweep, SweepReport, now};
+use darkroom_core::limits::SWEEP_READ;
+use darkroom_core::time::Timestamp;
+use serde_json::{Value, json};
+
+/// The sweeper and its schedule.
+pub(crate) struct Sweeper {
+    pub(crate) sweep: Sweep,
+    pub(crate) keys: KeyTable,
+    /// From one scheduled start to the next.
+    pub(crate) every: Duration,
+}
+
+/// What a pass needs to end before the invocation does.
+const LAST_PASS: Duration = Duration::from_secs(3);
+/// The next scheduled start finds the function free.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+impl Sweeper {
+    /// Passes until `HANDOVER` before the next start or `LAST_PASS` before the invocation's end, at least one.
+    /// Returns the counts per action. A pass that fails is logged and the next one tries again; when all fail, the
+    /// invocation fails.
+    pub(crate) async fn sweep(&self, deadline_millis: u64) -> Result<Value, StoreError> {
+        let started = now();
+        let stay_until = started
+            .plus(self.every.saturating_sub(HANDOVER))
+            .min(Timestamp::from_millis(deadline_millis).minus(LAST_PASS));
+        self.keys.beat("sweeper", started).await?;
+        let mut totals = Totals::default();
+        loop {
+            let pass_at = now();
+            totals.add(self.sweep.pass(pass_at, false).await);
+            let next_at = pass_at.plus(SWEEP_READ);
+            if next_at >= stay_until {
+                return totals.finish();
+            }
+            #[expect(clippy::disallowed_methods, reason = "the pause between two passes")]
+            tokio::time::sleep(next_at.since(now())).await;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Totals {
+    counts: std::collections::BTreeMap<&'static str, u64>,
+    passes: u64,
+    oldest_due: Duration,
+    failure: Option<StoreError>,
+}
+
+impl Totals {
+    fn add(&mut self, pass: Result<SweepReport, StoreError>) {
+        match pass {
+            Ok(report) => {
+                self.passes += 1;
+                self.oldest_due = self.oldest_due.max(report.oldest_due.unwrap_or_default());
+                for (action, count) in report.counts() {
+                    *self.counts.entry(action).or_insert(0) += count;
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "a sweep's pass failed; the next one tries again");
+                self.failure = Some(error);
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Value, StoreError> {
+        match self.failure {
+            Some(error) if self.passes == 0 => Err(error),
+            _ => {
+                let oldest_due_seconds = self.oldest_due.as_secs();
+                tracing::info!(sweep.passes = self.passes, sweep.oldest_due_seconds = oldest_due_seconds, "sweep done");
+                Ok(json!({"passes": self.passes, "swept": self.counts, "oldest_due_seconds": oldest_due_seconds}))
+            }
+        }
+    }
+}

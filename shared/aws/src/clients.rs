@@ -1,0 +1,129 @@
+//! Clients with explicit time-outs and retries.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::region::Region;
+
+use crate::config::{ConfigError, Environment};
+
+/// The clients of a function or of the operator's command.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Tables.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Pictures.
+    pub s3: aws_sdk_s3::Client,
+    /// Queues.
+    pub sqs: aws_sdk_sqs::Client,
+}
+
+/// Where AWS is and who we are there.
+pub struct Access {
+    /// The region.
+    pub region: String,
+    /// The credentials.
+    pub credentials: SharedCredentialsProvider,
+    /// Other endpoints than AWS's own.
+    pub endpoints: Endpoints,
+}
+
+/// Other endpoints than AWS's own; `None` is AWS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// DynamoDB.
+    pub dynamodb: Option<String>,
+    /// S3.
+    pub s3: Option<String>,
+    /// SQS.
+    pub sqs: Option<String>,
+}
+
+impl Access {
+    /// As Lambda gives them: region, temporary credentials and, where set, `AWS_ENDPOINT_URL_*`.
+    ///
+    /// # Errors
+    /// Names the variable that is missing.
+    pub fn from_environment(environment: &Environment<'_>) -> Result<Self, ConfigError> {
+        let credentials = Credentials::new(
+            environment.required("AWS_ACCESS_KEY_ID")?,
+            environment.required("AWS_SECRET_ACCESS_KEY")?,
+            environment.optional("AWS_SESSION_TOKEN"),
+            None,
+            "environment",
+        );
+        Ok(Self {
+            region: environment.required("AWS_REGION")?,
+            credentials: SharedCredentialsProvider::new(credentials),
+            endpoints: Endpoints {
+                dynamodb: environment.optional("AWS_ENDPOINT_URL_DYNAMODB"),
+                s3: environment.optional("AWS_ENDPOINT_URL_S3"),
+                sqs: environment.optional("AWS_ENDPOINT_URL_SQS"),
+            },
+        })
+    }
+}
+
+/// A connection that takes longer is given up and tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// One try of a call to a table or queue.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// One try of storing a picture: 20 MB at 2 MB/s.
+const PUT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A call with all its tries: fits in what a worker keeps for storing and settling.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(12);
+/// Tries of reads and stamped writes.
+const TRIES: u32 = 3;
+
+impl Clients {
+    /// Builds the clients; nothing is connected yet.
+    pub fn new(access: &Access) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let timeouts = |attempt: Duration| {
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_attempt_timeout(attempt)
+                .operation_timeout(OPERATION_TIMEOUT)
+                .build()
+        };
+        let retries = RetryConfig::standard().with_max_attempts(TRIES);
+        let region = Region::new(access.region.clone());
+        let version = BehaviorVersion::latest();
+        let mut dynamodb = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(version)
+            .region(region.clone())
+            .credentials_provider(access.credentials.clone())
+            .http_client(http.clone())
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT))
+            .retry_config(retries.clone());
+        dynamodb.set_endpoint_url(access.endpoints.dynamodb.clone());
+        let mut s3 = aws_sdk_s3::Config::builder()
+            .behavior_version(version)
+            .region(region.clone())
+            .credentials_provider(access.credentials.clone())
+            .http_client(http.clone())
+            .timeout_config(timeouts(PUT_TIMEOUT))
+            .retry_config(retries.clone());
+        s3.set_endpoint_url(access.endpoints.s3.clone());
+        let mut sqs = aws_sdk_sqs::Config::builder()
+            .behavior_version(version)
+            .region(region)
+            .credentials_provider(access.credentials.clone())
+            .http_client(http)
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT))
+            .retry_config(retries);
+        sqs.set_endpoint_url(access.endpoints.sqs.clone());
+        Self {
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
+            s3: aws_sdk_s3::Client::from_conf(s3.build()),
+            sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The one place that reads the clock and the random source; everything else takes them as arguments.
+
+use std::time::UNIX_EPOCH;
+
+use darkroom_core::id::Stamp;
+use darkroom_core::time::Timestamp;
+
+/// Now, by this machine's clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub fn now() -> Timestamp {
+    let millis = std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis());
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+/// A fresh stamp for one conditional write: 128 random bits.
+pub fn random_stamp() -> Stamp {
+    Stamp::from_random(random_bytes())
+}
+
+/// A uniform number in 0..1, for jitter.
+pub fn random_fraction() -> f64 {
+    let bits = u64::from_be_bytes(random_bytes()) >> 11;
+    bits as f64 / (1_u64 << 53) as f64
+}
+
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        // Without randomness no write could tell itself from another's: go no further.
+        tracing::error!(error = %error, "the system's random source failed; the function ends here");
+        std::process::abort();
+    }
+    bytes
+}

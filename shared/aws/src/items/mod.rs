@@ -1,0 +1,7 @@
+//! The stored form of every domain value, each with its way back.
+
+pub mod job;
+pub mod key;
+pub mod ledger;
+
+pub use crate::attributes::ItemError;

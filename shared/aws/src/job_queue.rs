@@ -1,0 +1,75 @@
+//! The queue of jobs. A message only wakes a worker; losing or doubling one costs nothing but time.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::QueueAttributeName;
+use darkroom_core::message::JobMessage;
+
+use crate::error::StoreError;
+
+/// The queue.
+#[derive(Clone, Debug)]
+pub struct JobQueue {
+    client: Client,
+    url: String,
+}
+
+/// How many messages the queue holds, about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Waiting to be received.
+    pub visible: u64,
+    /// Received and not deleted.
+    pub in_flight: u64,
+    /// Sent with a delay that is not over.
+    pub delayed: u64,
+}
+
+/// SQS's longest delay.
+const DELAY_MAX: Duration = Duration::from_secs(900);
+
+impl JobQueue {
+    /// The queue at this URL.
+    pub const fn new(client: Client, url: String) -> Self {
+        Self { client, url }
+    }
+
+    /// Sends a message, to be received after `delay` (whole seconds, rounded up, at most 900).
+    /// The group makes the queue fair between users (SQS fair queues); its order means nothing.
+    pub async fn send(&self, message: &JobMessage, delay: Duration) -> Result<(), StoreError> {
+        let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
+        self.client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(message.body())
+            .message_group_id(message.user.fair_group())
+            .delay_seconds(i32::try_from(seconds).unwrap_or(900))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| StoreError::from_sdk("SQS", "SendMessage", error))
+    }
+
+    /// How much waits.
+    pub async fn depth(&self) -> Result<QueueDepth, StoreError> {
+        use QueueAttributeName::{
+            ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesDelayed as Delayed,
+            ApproximateNumberOfMessagesNotVisible as InFlight,
+        };
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(Visible)
+            .attribute_names(InFlight)
+            .attribute_names(Delayed)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("SQS", "GetQueueAttributes", error))?;
+        let count = |name: &QueueAttributeName| {
+            answer.attributes().and_then(|all| all.get(name)).and_then(|text| text.parse().ok()).unwrap_or(0)
+        };
+        Ok(QueueDepth { visible: count(&Visible), in_flight: count(&InFlight), delayed: count(&Delayed) })
+    }
+}

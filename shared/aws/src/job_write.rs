@@ -1,0 +1,158 @@
+//! Compiles a [`Command`] into the one conditional update that does it. The conditions accept exactly what
+//! `lifecycle::apply` accepts; the agreement test of the `tests` crate holds the two against each other.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use darkroom_core::id::Stamp;
+use darkroom_core::job::Status;
+use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing};
+use darkroom_core::ledger::Settlement;
+use darkroom_core::time::Timestamp;
+
+use crate::attributes::{millis, number, text};
+use crate::expression::Expression;
+use crate::items::job::{name, stored_image};
+
+/// The update of the job's record for this command, with its stamp.
+pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
+    let write = Expression::default().set(name::OP, text(op.as_str())).add(name::VERSION, 1).require_absent(name::SETTLED);
+    match command {
+        Command::Claim { now, lease_until, bounds } => claim(write, *now, *lease_until, *bounds),
+        Command::CountCall { attempt, calls_max } => held(write, *attempt)
+            .add(name::CALLS, 1)
+            .require(name::CALLS, "<", number(*calls_max))
+            .require_absent(name::CANCEL_REQUESTED),
+        Command::Retry { attempt, now, not_before, code } => {
+            let write = held(write, *attempt)
+                .require_absent(name::CANCEL_REQUESTED)
+                .set(name::LAST_FAILURE, text(code.as_str()));
+            waiting(write, *now, *not_before, *not_before, "retry")
+        }
+        Command::Defer { attempt, not_before, reason } => write
+            .require(name::STATUS, "=", status(Status::Pending))
+            .require(name::ATTEMPT, "=", number(*attempt))
+            .set(name::NOT_BEFORE, millis(*not_before))
+            .set(name::DUE_AT, millis(*not_before))
+            .set(name::WAKES, number(0_u32))
+            .set(name::WAIT_REASON, text(reason.as_str())),
+        Command::Progress { attempt, now, progress } => held(write, *attempt)
+            .require(name::PROGRESS, "<=", number(*progress))
+            .set(name::PROGRESS, number(*progress))
+            .set(name::HEARTBEAT_AT, millis(*now)),
+        Command::Capture { image, drawn_by, end } => settled(write, Status::Draft, *end)
+            .set(name::SETTLED, text(Settlement::Captured.as_str()))
+            .set(name::RESULT, stored_image(image))
+            .set(name::DRAWN_BY, text(drawn_by)),
+        Command::EndHeld { attempt, ending, end } => ended(held(write, *attempt), ending, *end),
+        Command::EndAsSeen { seen, ending, end } => ended(as_seen(write, *seen), ending, *end),
+        Command::CancelPending { end } => {
+            ended(write.require(name::STATUS, "=", status(Status::Pending)), &Ending::Cancelled, *end)
+        }
+        Command::RequestCancel => write
+            .require(name::STATUS, "=", status(Status::Processing))
+            .set(name::CANCEL_REQUESTED, AttributeValue::Bool(true)),
+        Command::Mark { due_at_seen, due_at } => write
+            .require(name::STATUS, "=", status(Status::Pending))
+            .require(name::DUE_AT, "=", millis(*due_at_seen))
+            .set(name::DUE_AT, millis(*due_at))
+            .add(name::WAKES, 1),
+        Command::Requeue { seen, now, due_at } => {
+            let write = as_seen(write, Seen::Processing(*seen))
+                .require_absent(name::CANCEL_REQUESTED)
+                .set(name::LAST_FAILURE, text("timeout"));
+            waiting(write, *now, *now, *due_at, "capacity")
+        }
+    }
+}
+
+fn status(status: Status) -> AttributeValue {
+    text(status.as_str())
+}
+
+fn claim(write: Expression, now: Timestamp, lease_until: Timestamp, bounds: Bounds) -> Expression {
+    write
+        .require_absent(name::CANCEL_REQUESTED)
+        .require(name::ATTEMPT, "<", number(bounds.attempts_max))
+        .require(name::CALLS, "<", number(bounds.calls_max))
+        .require(name::DEADLINE_AT, ">", millis(now))
+        .require_either([
+            vec![(name::STATUS, "=", status(Status::Pending)), (name::NOT_BEFORE, "<=", millis(now))],
+            vec![(name::STATUS, "=", status(Status::Processing)), (name::LEASE_UNTIL, "<=", millis(now))],
+        ])
+        .set(name::STATUS, status(Status::Processing))
+        .add(name::ATTEMPT, 1)
+        .add(name::CALLS, 1)
+        .set(name::LEASE_UNTIL, millis(lease_until))
+        .set(name::DUE_AT, millis(lease_until))
+        .set(name::CLAIMED_AT, millis(now))
+        .set_once(name::STARTED_AT, millis(now))
+        .set(name::PROGRESS, number(0_u32))
+        .remove(&[name::WAIT_AT, name::NOT_BEFORE, name::WAKES, name::WAIT_REASON, name::HEARTBEAT_AT])
+}
+
+/// Only the holder of this attempt.
+fn held(write: Expression, attempt: u32) -> Expression {
+    write.require(name::STATUS, "=", status(Status::Processing)).require(name::ATTEMPT, "=", number(attempt))
+}
+
+fn as_seen(write: Expression, seen: Seen) -> Expression {
+    match seen {
+        Seen::Pending { attempt } => write
+            .require(name::STATUS, "=", status(Status::Pending))
+            .require(name::ATTEMPT, "=", number(attempt)),
+        Seen::Processing(SeenProcessing { attempt, lease_until, heartbeat_at }) => {
+            let write = held(write, attempt).require(name::LEASE_UNTIL, "=", millis(lease_until));
+            match heartbeat_at {
+                Some(at) => write.require(name::HEARTBEAT_AT, "=", millis(at)),
+                None => write.require_absent(name::HEARTBEAT_AT),
+            }
+        }
+    }
+}
+
+fn waiting(
+    write: Expression,
+    wait_at: Timestamp,
+    not_before: Timestamp,
+    due_at: Timestamp,
+    reason: &str,
+) -> Expression {
+    write
+        .set(name::STATUS, status(Status::Pending))
+        .set(name::WAIT_AT, millis(wait_at))
+        .set(name::NOT_BEFORE, millis(not_before))
+        .set(name::DUE_AT, millis(due_at))
+        .set(name::WAKES, number(0_u32))
+        .set(name::WAIT_REASON, text(reason))
+        .remove(&[name::LEASE_UNTIL, name::CLAIMED_AT, name::HEARTBEAT_AT, name::PROGRESS])
+}
+
+fn ended(write: Expression, ending: &Ending, end: End) -> Expression {
+    match ending {
+        Ending::Cancelled => settled(write, Status::Cancelled, end),
+        Ending::Failed(failure) => settled(write, Status::Failed, end)
+            .set(name::ERROR_CODE, text(failure.code.as_str()))
+            .set(name::ERROR_DETAIL, text(&failure.detail)),
+    }
+    .set(name::SETTLED, text(Settlement::Refunded.as_str()))
+}
+
+/// Everything that belongs to a live job goes, so that it leaves the due and waiting indexes.
+fn settled(write: Expression, to: Status, end: End) -> Expression {
+    write
+        .require_present(name::DUE_AT)
+        .set(name::STATUS, status(to))
+        .set(name::FINISHED_AT, millis(end.now))
+        .set(name::TTL, number(end.expires_at.as_seconds()))
+        .remove(&[
+            name::DUE_AT,
+            name::WAIT_AT,
+            name::NOT_BEFORE,
+            name::WAKES,
+            name::WAIT_REASON,
+            name::LEASE_UNTIL,
+            name::CLAIMED_AT,
+            name::HEARTBEAT_AT,
+            name::PROGRESS,
+            name::CANCEL_REQUESTED,
+        ])
+}

@@ -1,0 +1,80 @@
+//! Every key of every table, in one place.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use darkroom_core::id::{JobId, KeyId, ModelName, ProjectName, Ticket, UserId};
+use darkroom_core::model::ProviderName;
+
+use crate::attributes::{Item, text};
+
+/// The partition key of every table.
+pub(crate) const PK: &str = "pk";
+/// The sort key of every table.
+pub(crate) const SK: &str = "sk";
+
+/// The shapes of all primary keys. Owner: who writes it; layout: `pk` / `sk`.
+#[derive(Clone, Copy)]
+pub(crate) enum Key<'a> {
+    /// jobs. The record. Written by submit, worker, api (cancel), sweeper; mutable. `<job id>` / `JOB`.
+    Job(&'a JobId),
+    /// jobs. A prompt too long for the record. Written once by submit. `<job id>` / `BODY`.
+    Body(&'a JobId),
+    /// ledger. A user's balance; mutable. `<user>` / `BAL`.
+    Balance(&'a UserId),
+    /// ledger. How a job's hold ended; immutable, the same key for capture and refund. `<user>` / `E#<ticket>#SETTLE`.
+    Settle(&'a UserId, &'a Ticket),
+    /// ledger. Tokens given; immutable. `<user>` / `GRANT#<operation id>`.
+    Grant(&'a UserId, &'a str),
+    /// keys. An API key with its secret; mutable. `KEY` / `<provider>#<project>#<key id>`.
+    ApiKey(ProviderName, &'a ProjectName, &'a KeyId),
+    /// keys. A project's quota of a model; mutable. `SCOPE#<provider>#<model>` / `<project>`.
+    Scope(ProviderName, &'a ModelName, &'a ProjectName),
+    /// keys. A model of the catalogue. `MODEL` / `<name>`.
+    Model(&'a ModelName),
+    /// keys. When a function last ran. `HB` / `<function>`.
+    Heartbeat(&'a str),
+}
+
+/// Prefix of settle entries' sort keys.
+pub(crate) const SETTLE_PREFIX: &str = "E#";
+/// Prefix of grant entries' sort keys.
+pub(crate) const GRANT_PREFIX: &str = "GRANT#";
+/// Partition of all API keys.
+pub(crate) const API_KEY_PARTITION: &str = "KEY";
+/// Partition of the catalogue.
+pub(crate) const MODEL_PARTITION: &str = "MODEL";
+
+/// Partition of a model's scopes.
+pub(crate) fn scope_partition(provider: ProviderName, model: &ModelName) -> String {
+    format!("SCOPE#{provider}#{model}")
+}
+
+impl Key<'_> {
+    fn parts(self) -> (String, String) {
+        match self {
+            Self::Job(id) => (id.to_string(), "JOB".to_owned()),
+            Self::Body(id) => (id.to_string(), "BODY".to_owned()),
+            Self::Balance(user) => (user.to_string(), "BAL".to_owned()),
+            Self::Settle(user, ticket) => (user.to_string(), format!("{SETTLE_PREFIX}{}#SETTLE", ticket.as_str())),
+            Self::Grant(user, op_id) => (user.to_string(), format!("{GRANT_PREFIX}{op_id}")),
+            Self::ApiKey(provider, project, id) => (API_KEY_PARTITION.to_owned(), format!("{provider}#{project}#{id}")),
+            Self::Scope(provider, model, project) => (scope_partition(provider, model), project.to_string()),
+            Self::Model(name) => (MODEL_PARTITION.to_owned(), name.to_string()),
+            Self::Heartbeat(function) => ("HB".to_owned(), function.to_owned()),
+        }
+    }
+
+    /// The key's two attributes.
+    pub(crate) fn attributes(self) -> Item {
+        let (pk, sk) = self.parts();
+        Item::from([(PK.to_owned(), text(pk)), (SK.to_owned(), text(sk))])
+    }
+}
+
+/// The key attributes of an item that was read.
+pub(crate) fn readable_key(item: &Item) -> String {
+    let part = |name| match item.get(name) {
+        Some(AttributeValue::S(text)) => text.as_str(),
+        _ => "?",
+    };
+    format!("{}/{}", part(PK), part(SK))
+}

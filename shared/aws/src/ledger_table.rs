@@ -1,0 +1,270 @@
+//! Balances and their immutable entries.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use darkroom_core::id::{JobId, Stamp, UserId};
+use darkroom_core::job::Job;
+use darkroom_core::ledger::{Balance, LedgerError, Settlement, Tokens};
+use darkroom_core::time::Timestamp;
+
+use crate::attributes::{Item, Reader, millis, number, text};
+use crate::error::StoreError;
+use crate::expression::Expression;
+use crate::items::ledger::{balance, name};
+use crate::keys::{GRANT_PREFIX, Key, PK, SETTLE_PREFIX, SK, readable_key};
+use crate::transaction::{self, Outcome};
+
+/// The ledger.
+#[derive(Clone, Debug)]
+pub struct LedgerTable {
+    client: Client,
+    table: String,
+}
+
+/// One immutable entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Tokens given.
+    Grant {
+        /// To whom.
+        user: UserId,
+        /// The operation that gave them.
+        op_id: String,
+        /// How many.
+        tokens: Tokens,
+        /// When.
+        at: Timestamp,
+    },
+    /// How a job's hold ended.
+    Settle {
+        /// Whose job.
+        user: UserId,
+        /// The job.
+        job: JobId,
+        /// Paid or given back.
+        settlement: Settlement,
+        /// How many.
+        tokens: Tokens,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// What a grant came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// Given now.
+    Now,
+    /// This operation had given the same number before; nothing was given now.
+    Before,
+    /// This operation id gave another number before; nothing was given now.
+    OtherNumber(Tokens),
+}
+
+impl LedgerTable {
+    /// The table of this name.
+    pub const fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// A user's balance, strongly consistent; all zero before the first grant.
+    pub async fn balance(&self, user: &UserId) -> Result<Balance, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(Key::Balance(user).attributes()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("DynamoDB", "GetItem balance", error))?;
+        answer.item.as_ref().map_or(Ok(Balance::default()), read_balance)
+    }
+
+    /// Gives tokens once per operation id: the same id gives nothing again.
+    pub async fn grant(
+        &self,
+        user: &UserId,
+        tokens: Tokens,
+        op_id: &str,
+        now: Timestamp,
+    ) -> Result<Granted, StoreError> {
+        let mut entry = Key::Grant(user, op_id).attributes();
+        entry.insert(name::KIND.to_owned(), text("grant"));
+        entry.insert(name::TOKENS.to_owned(), number(tokens));
+        entry.insert(name::AT.to_owned(), millis(now));
+        let add = Expression::default()
+            .add_from_zero(name::AVAILABLE, tokens)
+            .add_from_zero(name::GRANTED, tokens)
+            .add_from_zero(name::HELD, 0)
+            .add_from_zero(name::SPENT, 0)
+            .add_from_zero(name::INFLIGHT, 0)
+            .add_from_zero(name::VERSION, 1)
+            .require_absent_or(name::GRANTED, "<=", number(Tokens::MAX - tokens));
+        let actions = vec![
+            transaction::put_if_absent(&self.table, entry)?,
+            transaction::update(&self.table, Key::Balance(user).attributes(), add)?,
+        ];
+        let refusals = match transaction::write(&self.client, "TransactWriteItems grant", actions).await? {
+            Outcome::Applied => return Ok(Granted::Now),
+            Outcome::Refused(refusals) => refusals,
+        };
+        let given = refusals.first().filter(|refusal| refusal.failed).and_then(|refusal| refusal.item.as_ref());
+        let Some(given) = given else {
+            return Err(StoreError::Refused {
+                store: "DynamoDB",
+                operation: "TransactWriteItems grant",
+                code: "Overflow".to_owned(),
+                message: LedgerError::Overflow.to_string(),
+            });
+        };
+        let before = Reader(given).number(name::TOKENS).map_err(|problem| unreadable(given, &problem))?;
+        Ok(if before == tokens { Granted::Before } else { Granted::OtherNumber(before) })
+    }
+
+    /// A user's entries of one kind after `after` (a sort key from a page before), oldest first for grants and
+    /// newest first for settlements, at most `limit`.
+    pub async fn entries(
+        &self,
+        user: &UserId,
+        after: Option<&str>,
+        limit: u16,
+    ) -> Result<(Vec<Entry>, Option<String>), StoreError> {
+        let start = after.map(|sk| {
+            Item::from([(PK.to_owned(), text(user.as_str())), (SK.to_owned(), text(sk))])
+        });
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk AND sk > :bal")
+            .expression_attribute_values(":pk", text(user.as_str()))
+            .expression_attribute_values(":bal", text("BAL"))
+            .scan_index_forward(false)
+            .set_exclusive_start_key(start)
+            .limit(i32::from(limit))
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("DynamoDB", "Query entries", error))?;
+        let entries = answer.items().iter().map(read_entry).collect::<Result<_, _>>()?;
+        let next = answer.last_evaluated_key().and_then(|key| Reader(key).text(SK).ok()).map(str::to_owned);
+        Ok((entries, next))
+    }
+
+    /// Every balance and entry of the table: for the operator's audit, which reads all there is.
+    pub async fn scan(&self) -> Result<(Vec<(UserId, Balance)>, Vec<Entry>), StoreError> {
+        let (mut balances, mut entries) = (Vec::new(), Vec::new());
+        let mut start = None;
+        loop {
+            let answer = self
+                .client
+                .scan()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(|error| StoreError::from_sdk("DynamoDB", "Scan ledger", error))?;
+            for item in answer.items() {
+                if Reader(item).text(SK) == Ok("BAL") {
+                    balances.push((read_user(item)?, read_balance(item)?));
+                } else {
+                    entries.push(read_entry(item)?);
+                }
+            }
+            start = answer.last_evaluated_key().cloned();
+            if start.is_none() {
+                return Ok((balances, entries));
+            }
+        }
+    }
+
+    /// Sets a new job's price aside, as part of its submission.
+    pub(crate) fn hold(&self, user: &UserId, cost: Tokens, inflight_max: u64) -> Result<TransactWriteItem, StoreError> {
+        let write = Expression::default()
+            .subtract(name::AVAILABLE, cost)
+            .add(name::HELD, cost)
+            .add(name::INFLIGHT, 1)
+            .add(name::VERSION, 1)
+            .require(name::AVAILABLE, ">=", number(cost))
+            .require(name::INFLIGHT, "<", number(inflight_max));
+        transaction::update(&self.table, Key::Balance(user).attributes(), write)
+    }
+
+    /// Why a hold was refused, from the balance as it was.
+    pub(crate) fn hold_refusal(
+        old: Option<&Item>,
+        cost: Tokens,
+        inflight_max: u64,
+    ) -> Result<LedgerError, StoreError> {
+        let old = old.map_or(Ok(Balance::default()), read_balance)?;
+        Ok(old.hold(cost, inflight_max).err().unwrap_or(LedgerError::Insufficient { price: cost, available: old.available }))
+    }
+
+    /// Ends a job's hold, as part of the transaction that settles it: balance, and the one entry of the job.
+    pub(crate) fn settle(
+        &self,
+        job: &Job,
+        settlement: Settlement,
+        now: Timestamp,
+        op: &Stamp,
+    ) -> Result<[TransactWriteItem; 2], StoreError> {
+        let cost = job.order.cost;
+        let gains = match settlement {
+            Settlement::Captured => name::SPENT,
+            Settlement::Refunded => name::AVAILABLE,
+        };
+        let write = Expression::default()
+            .subtract(name::HELD, cost)
+            .add(gains, cost)
+            .subtract(name::INFLIGHT, 1)
+            .add(name::VERSION, 1)
+            .require(name::HELD, ">=", number(cost))
+            .require(name::INFLIGHT, ">=", number(1_u32));
+        let mut entry = Key::Settle(&job.user, &job.ticket()).attributes();
+        entry.extend(
+            [
+                (name::KIND, text(settlement.as_str())),
+                (name::TOKENS, number(cost)),
+                (name::JOB, text(job.id.as_str())),
+                (name::AT, millis(now)),
+                (name::OP, text(op.as_str())),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        Ok([
+            transaction::update(&self.table, Key::Balance(&job.user).attributes(), write)?,
+            transaction::put_if_absent(&self.table, entry)?,
+        ])
+    }
+}
+
+fn read_balance(item: &Item) -> Result<Balance, StoreError> {
+    balance(item).map_err(|problem| unreadable(item, &problem))
+}
+
+fn read_user(item: &Item) -> Result<UserId, StoreError> {
+    Reader(item).parsed(PK, |text| UserId::parse(text).ok()).map_err(|problem| unreadable(item, &problem))
+}
+
+fn read_entry(item: &Item) -> Result<Entry, StoreError> {
+    let read = Reader(item);
+    let entry = || {
+        let user = read.parsed(PK, |text| UserId::parse(text).ok())?;
+        let (tokens, at) = (read.number(name::TOKENS)?, read.time(name::AT)?);
+        if let Some(op_id) = read.text(SK)?.strip_prefix(GRANT_PREFIX) {
+            return Ok(Entry::Grant { user, op_id: op_id.to_owned(), tokens, at });
+        }
+        let settlement = read.parsed(name::KIND, Settlement::parse)?;
+        let job = read.parsed(name::JOB, |text| JobId::parse(text).ok())?;
+        Ok(Entry::Settle { user, job, settlement, tokens, at })
+    };
+    entry().map_err(|problem| unreadable(item, &problem))
+}
+
+fn unreadable(item: &Item, problem: &crate::items::ItemError) -> StoreError {
+    StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() }
+}
+
+const _: () = assert!(matches!(SETTLE_PREFIX.as_bytes(), [b'E', b'#']) && matches!(GRANT_PREFIX.as_bytes(), [b'G', ..]), "entries sort after BAL");
+

@@ -1,0 +1,227 @@
+//! Carries out what `core::sweep` decides. The schedule and `darkroom sweep` run exactly this.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use darkroom_core::id::{JobId, UserId};
+use darkroom_core::job::{Job, Status};
+use darkroom_core::lifecycle::Command;
+use darkroom_core::sweep::{AgeAction, Rules, SweepAction, sweep_action, sweep_by_age};
+use darkroom_core::time::{Timestamp, readable};
+use tokio::task::JoinSet;
+
+use crate::clock::random_stamp;
+use crate::error::StoreError;
+use crate::{Commit, JobQueue, JobTable};
+
+/// The sweeper: dispatcher of what is due and undertaker of what is lost.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The jobs.
+    pub jobs: JobTable,
+    /// Where due jobs are sent.
+    pub queue: JobQueue,
+    /// What to do with which.
+    pub rules: Rules,
+}
+
+/// What a sweep did, or would do, with one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SweptJob {
+    /// The job.
+    pub id: JobId,
+    /// Its owner.
+    pub user: UserId,
+    /// As it was read.
+    pub status: Status,
+    /// Since its submission.
+    pub age: Duration,
+    /// `send`, `requeue`, `fail`, `cancel` or `request_cancel`.
+    pub action: &'static str,
+    /// Why, in words, where it fails.
+    pub detail: Option<String>,
+    /// What came of it.
+    pub result: SweepResult,
+}
+
+/// What came of one action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepResult {
+    /// It was done.
+    Done,
+    /// Somebody else changed the job first; nothing was done.
+    LostRace,
+    /// A store failed; the next sweep tries again.
+    Failed,
+    /// Nothing was tried: a dry run.
+    DryRun,
+}
+
+impl SweepResult {
+    /// A stable word for tables and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::LostRace => "lost race",
+            Self::Failed => "failed",
+            Self::DryRun => "dry run",
+        }
+    }
+}
+
+/// What one pass came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Each job that had something to do.
+    pub jobs: Vec<SweptJob>,
+    /// How long the oldest due job has been due.
+    pub oldest_due: Option<Duration>,
+    /// Whether every due job was read; otherwise the rest is the next pass's.
+    pub complete: bool,
+}
+
+impl SweepReport {
+    /// Jobs per action that was done (or, in a dry run, would be tried).
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for job in &self.jobs {
+            if matches!(job.result, SweepResult::Done | SweepResult::DryRun) {
+                *counts.entry(job.action).or_insert(0) += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// Jobs acted upon at a time.
+const CONCURRENCY: usize = 16;
+
+impl Sweep {
+    /// Looks at every job that is due by `now` (and a little ahead) and does what is due. A `dry_run` writes
+    /// nothing. Safe at any time and beside any other sweep: each act is conditional on what was read.
+    pub async fn pass(&self, now: Timestamp, dry_run: bool) -> Result<SweepReport, StoreError> {
+        let (ids, complete) = self.jobs.due(now.plus(self.rules.ahead)).await?;
+        let jobs = self.jobs.read_many(&ids).await?;
+        let oldest_due = jobs.iter().filter_map(Job::due_at).min().map(|due_at| now.since(due_at));
+        let acts = jobs
+            .into_iter()
+            .filter_map(|job| {
+                let action = sweep_action(&job, now, &self.rules);
+                Act::of(job, action)
+            })
+            .collect();
+        Ok(SweepReport { jobs: self.carry_out(acts, now, dry_run).await, oldest_due, complete })
+    }
+
+    /// Ends every live job older than `max_age`; one with a live lease is only asked to end.
+    pub async fn by_age(
+        &self,
+        now: Timestamp,
+        max_age: Duration,
+        dry_run: bool,
+    ) -> Result<SweepReport, StoreError> {
+        let jobs = self.jobs.all_live().await?;
+        let acts = jobs
+            .into_iter()
+            .filter_map(|job| match sweep_by_age(&job, now, &self.rules, max_age)? {
+                AgeAction::End(action) => Act::of(job, action),
+                AgeAction::RequestCancel(command) => Some(Act {
+                    job,
+                    name: "request_cancel",
+                    command,
+                    send: None,
+                    detail: Some("its worker is asked to end it".to_owned()),
+                }),
+            })
+            .collect();
+        Ok(SweepReport { jobs: self.carry_out(acts, now, dry_run).await, oldest_due: None, complete: true })
+    }
+
+    async fn carry_out(&self, acts: Vec<Act>, now: Timestamp, dry_run: bool) -> Vec<SweptJob> {
+        let mut swept = Vec::with_capacity(acts.len());
+        let mut running = JoinSet::new();
+        for act in acts {
+            if dry_run {
+                swept.push(act.swept(now, SweepResult::DryRun));
+                continue;
+            }
+            if running.len() >= CONCURRENCY {
+                swept.extend(running.join_next().await.and_then(Result::ok));
+            }
+            let sweep = self.clone();
+            running.spawn(async move {
+                let result = sweep.act(&act, now).await;
+                let swept = act.swept(now, result);
+                log(&swept);
+                swept
+            });
+        }
+        swept.extend(running.join_all().await);
+        swept
+    }
+
+    /// Writes, then sends: a message that is sent without its mark would be sent again each pass.
+    async fn act(&self, act: &Act, now: Timestamp) -> SweepResult {
+        match self.jobs.commit(&act.job, &act.command, &random_stamp(), now).await {
+            Ok(Commit::Applied(_)) => {}
+            Ok(Commit::Refused(_) | Commit::Absent) => return SweepResult::LostRace,
+            Err(error) => {
+                tracing::error!(job.id = %act.job.id, error = %error, "sweep: the job could not be written");
+                return SweepResult::Failed;
+            }
+        }
+        let Some(delay) = act.send else { return SweepResult::Done };
+        match self.queue.send(&act.job.message(), delay).await {
+            Ok(()) => SweepResult::Done,
+            Err(error) => {
+                tracing::error!(job.id = %act.job.id, error = %error, "sweep: the message could not be sent");
+                SweepResult::Failed
+            }
+        }
+    }
+}
+
+struct Act {
+    job: Job,
+    name: &'static str,
+    command: Command,
+    send: Option<Duration>,
+    detail: Option<String>,
+}
+
+impl Act {
+    fn of(job: Job, action: SweepAction) -> Option<Self> {
+        let name = action.as_str();
+        let (command, send, detail) = match action {
+            SweepAction::Send { command, delay } => (command, Some(delay), None),
+            SweepAction::Requeue { command } => (command, Some(Duration::ZERO), None),
+            SweepAction::End { command, failure } => (command, None, failure.map(|failure| failure.detail)),
+            SweepAction::Leave => return None,
+        };
+        Some(Self { job, name, command, send, detail })
+    }
+
+    fn swept(&self, now: Timestamp, result: SweepResult) -> SweptJob {
+        SweptJob {
+            id: self.job.id.clone(),
+            user: self.job.user.clone(),
+            status: self.job.status(),
+            age: now.since(self.job.order.created_at),
+            action: self.name,
+            detail: self.detail.clone(),
+            result,
+        }
+    }
+}
+
+fn log(swept: &SweptJob) {
+    tracing::info!(
+        job.id = %swept.id,
+        job.status = swept.status.as_str(),
+        job.age = readable(swept.age),
+        sweep.action = swept.action,
+        sweep.result = swept.result.as_str(),
+        sweep.detail = swept.detail.as_deref(),
+        "swept"
+    );
+}

@@ -1,0 +1,711 @@
+//! Every (stage, command) pair, every guard, and what no sequence of commands can do.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use common::{
+    BOUNDS, COST, Shown, at, cancelling, cases, commands, drawn, end, failure, image, job, jobs, jobs_and_commands,
+    pending, processing, seconds, seen_processing, settled, stamp, submitted,
+};
+use darkroom_core::job::{Job, Outcome, Pending, Processing, Stage, Status, WaitReason};
+use darkroom_core::job_error::JobErrorCode;
+use darkroom_core::ledger::Settlement;
+use darkroom_core::lifecycle::Rejection::{
+    self, CancelRequested, Changed, DeadlineOver, Exhausted, Leased, OtherAttempt, OtherState, Settled, TooEarly,
+};
+use darkroom_core::lifecycle::{
+    Bounds, Command, Ending, RefusedClaim, Seen, SeenProcessing, apply, deadline_over, expires_at, next_wake,
+    refused_claim,
+};
+use darkroom_core::time::Timestamp;
+use proptest::prelude::*;
+
+const NOW: u64 = 100;
+
+fn claim() -> Command {
+    Command::Claim { now: at(NOW), lease_until: at(NOW + 240), bounds: BOUNDS }
+}
+
+fn retry(attempt: u32) -> Command {
+    Command::Retry { attempt, now: at(NOW), not_before: at(NOW + 2), code: JobErrorCode::NoImage }
+}
+
+fn capture(attempt: u32) -> Command {
+    Command::Capture { image: image(attempt), drawn_by: "painter-1".to_owned(), end: end(at(NOW)) }
+}
+
+fn end_held(attempt: u32) -> Command {
+    Command::EndHeld { attempt, ending: Ending::Failed(failure()), end: end(at(NOW)) }
+}
+
+fn end_as_seen(seen: Seen) -> Command {
+    Command::EndAsSeen { seen, ending: Ending::Failed(failure()), end: end(at(NOW)) }
+}
+
+fn mark(due_at_seen: Timestamp) -> Command {
+    Command::Mark { due_at_seen, due_at: at(NOW + 120) }
+}
+
+fn requeue(seen: SeenProcessing) -> Command {
+    Command::Requeue { seen, now: at(NOW), due_at: at(NOW + 120) }
+}
+
+/// Pending at attempt 1, may be claimed.
+fn waiting() -> Job {
+    job(1, pending(at(10), at(20)))
+}
+
+/// Processing at attempt 1, its lease expired.
+fn expired() -> Job {
+    job(1, processing(at(NOW)))
+}
+
+/// Processing at attempt 1 under a live lease.
+fn leased() -> Job {
+    job(1, processing(at(NOW + 1)))
+}
+
+fn refused(job: &Job, command: &Command) -> Rejection {
+    apply(job, command, stamp(9)).err().unwrap_or_else(|| panic!("{command:?} was applied to {:?}", job.stage))
+}
+
+fn applied(job: &Job, command: &Command) -> Job {
+    apply(job, command, stamp(9)).unwrap_or_else(|e| panic!("{command:?} on {:?}: {e}", job.stage))
+}
+
+/// `applied`, and nothing else than what `change` does has changed.
+fn changes(job: &Job, command: &Command, change: impl FnOnce(&mut Job)) {
+    let next = applied(job, command);
+    let mut expected = Job { version: job.version + 1, op: stamp(9), ..job.clone() };
+    change(&mut expected);
+    assert!(next == expected, "{command:?} made {:?}, expected {:?}", Shown(next), Shown(expected));
+}
+
+#[test]
+fn each_command_on_each_stage() {
+    type Cell = Result<Status, Rejection>;
+    type Row = (&'static str, fn(&Job) -> Command, [Cell; 8]);
+    const WAIT: Cell = Ok(Status::Pending);
+    const WORK: Cell = Ok(Status::Processing);
+    const DRAFT: Cell = Ok(Status::Draft);
+    const FAIL: Cell = Ok(Status::Failed);
+    const CANCEL: Cell = Ok(Status::Cancelled);
+    const OVER: Cell = Err(Settled);
+    const ELSE: Cell = Err(OtherState);
+    const STOP: Cell = Err(CancelRequested);
+    let stages = [
+        waiting(),
+        job(1, pending(at(10), at(NOW + 1))),
+        leased(),
+        expired(),
+        job(1, cancelling(at(NOW))),
+        job(1, settled(drawn())),
+        job(1, settled(Outcome::Failed(failure()))),
+        job(1, settled(Outcome::Cancelled)),
+    ];
+    #[rustfmt::skip]
+    let table: [Row; 13] = [
+        //                                                       waiting  too early      leased       expired cancelling settled
+        ("claim",         |_| claim(),                          [WORK,   Err(TooEarly), Err(Leased), WORK,   STOP,   OVER, OVER, OVER]),
+        ("count a call",  |_| Command::CountCall { attempt: 1, calls_max: 6 },
+                                                                [ELSE,   ELSE,          WORK,        WORK,   STOP,   OVER, OVER, OVER]),
+        ("retry",         |_| retry(1),                         [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER]),
+        ("defer",         |_| Command::Defer { attempt: 1, not_before: at(NOW + 2), reason: WaitReason::Quota },
+                                                                [WAIT,   WAIT,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
+        ("progress",      |_| Command::Progress { attempt: 1, now: at(NOW), progress: 10 },
+                                                                [ELSE,   ELSE,          WORK,        WORK,   WORK,   OVER, OVER, OVER]),
+        ("capture",       |_| capture(1),                       [DRAFT,  DRAFT,         DRAFT,       DRAFT,  DRAFT,  OVER, OVER, OVER]),
+        ("end held",      |_| end_held(1),                      [ELSE,   ELSE,          FAIL,        FAIL,   FAIL,   OVER, OVER, OVER]),
+        ("end waiting",   |_| end_as_seen(Seen::Pending { attempt: 1 }),
+                                                                [FAIL,   FAIL,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
+        ("end held as seen", |job| end_as_seen(Seen::Processing(seen_processing(job))),
+                                                                [ELSE,   ELSE,          FAIL,        FAIL,   FAIL,   OVER, OVER, OVER]),
+        ("cancel",        |_| Command::CancelPending { end: end(at(NOW)) },
+                                                                [CANCEL, CANCEL,        ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
+        ("ask to cancel", |_| Command::RequestCancel,           [ELSE,   ELSE,          WORK,        WORK,   WORK,   OVER, OVER, OVER]),
+        ("mark",          |job| mark(job.due_at().unwrap_or_default()),
+                                                                [WAIT,   WAIT,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
+        ("requeue",       |job| requeue(seen_processing(job)),  [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER]),
+    ];
+    for (name, command, outcomes) in table {
+        for (job, expected) in stages.iter().zip(outcomes) {
+            let outcome = apply(job, &command(job), stamp(9)).map(|next| next.status());
+            assert_eq!(outcome, expected, "{name} on {:?}", job.stage);
+        }
+    }
+}
+
+// What each command changes, and that it changes nothing else.
+
+#[test]
+fn a_claim_takes_the_lease_and_counts_attempt_and_call() {
+    let first = job(0, pending(at(10), at(20)));
+    let lease = Processing {
+        lease_until: at(NOW + 240),
+        claimed_at: at(NOW),
+        heartbeat_at: None,
+        progress: 0,
+        cancel_requested: false,
+    };
+    changes(&first, &claim(), |job| {
+        job.attempt = 1;
+        job.calls = 1;
+        job.started_at = Some(at(NOW));
+        job.stage = Stage::Processing(lease.clone());
+    });
+    // A dead worker's progress and heartbeat are not its successor's; the first claim's time stays.
+    let held = Processing {
+        heartbeat_at: Some(at(50)),
+        progress: 80,
+        ..lease.clone()
+    };
+    let dead = job(1, Stage::Processing(Processing { lease_until: at(NOW), ..held }));
+    changes(&dead, &claim(), |job| {
+        job.attempt = 2;
+        job.calls = 2;
+        job.stage = Stage::Processing(lease);
+    });
+}
+
+#[test]
+fn another_call_is_counted_in_the_same_attempt() {
+    changes(&leased(), &Command::CountCall { attempt: 1, calls_max: 2 }, |job| job.calls = 2);
+}
+
+#[test]
+fn a_retry_waits_anew_at_the_end_of_the_queue() {
+    changes(&leased(), &retry(1), |job| {
+        job.last_failure = Some(JobErrorCode::NoImage);
+        job.stage = Stage::Pending(Pending {
+            wait_at: at(NOW),
+            not_before: at(NOW + 2),
+            due_at: at(NOW + 2),
+            wakes: 0,
+            reason: WaitReason::Retry,
+        });
+    });
+}
+
+#[test]
+fn a_deferred_job_keeps_its_place_and_its_attempt() {
+    let woken = Stage::Pending(Pending {
+        wait_at: at(10),
+        not_before: at(20),
+        due_at: at(600),
+        wakes: 3,
+        reason: WaitReason::Capacity,
+    });
+    let defer = Command::Defer { attempt: 1, not_before: at(NOW + 30), reason: WaitReason::Quota };
+    changes(&job(1, woken), &defer, |job| {
+        job.stage = Stage::Pending(Pending {
+            wait_at: at(10),
+            not_before: at(NOW + 30),
+            due_at: at(NOW + 30),
+            wakes: 0,
+            reason: WaitReason::Quota,
+        });
+    });
+}
+
+#[test]
+fn progress_shows_life_and_never_renews_the_lease() {
+    let progress = |progress| Command::Progress { attempt: 1, now: at(NOW), progress };
+    let shown = |job: &mut Job, progress| {
+        let Stage::Processing(p) = &mut job.stage else { panic!("not processing") };
+        p.heartbeat_at = Some(at(NOW));
+        p.progress = progress;
+    };
+    changes(&leased(), &progress(40), |job| shown(job, 40));
+    let at_forty = applied(&leased(), &progress(40));
+    changes(&at_forty, &progress(40), |job| shown(job, 40));
+    assert_eq!(refused(&at_forty, &progress(39)), Changed);
+}
+
+#[test]
+fn each_end_says_how_and_when() {
+    let ended = |outcome| settled_at(NOW, outcome);
+    changes(&leased(), &capture(1), |job| job.stage = ended(drawn()));
+    changes(&leased(), &end_held(1), |job| job.stage = ended(Outcome::Failed(failure())));
+    let by_owner = Command::EndHeld { attempt: 1, ending: Ending::Cancelled, end: end(at(NOW)) };
+    changes(&leased(), &by_owner, |job| job.stage = ended(Outcome::Cancelled));
+    let seen = Seen::of(&waiting()).unwrap();
+    changes(&waiting(), &end_as_seen(seen), |job| job.stage = ended(Outcome::Failed(failure())));
+    let cancel = Command::CancelPending { end: end(at(NOW)) };
+    changes(&waiting(), &cancel, |job| job.stage = ended(Outcome::Cancelled));
+}
+
+fn settled_at(now: u64, outcome: Outcome) -> Stage {
+    let Stage::Settled(stage) = settled(outcome) else { panic!("not settled") };
+    let end = end(at(now));
+    Stage::Settled(darkroom_core::job::Settled { finished_at: end.now, expires_at: end.expires_at, ..stage })
+}
+
+#[test]
+fn a_cancel_request_is_remembered_and_nothing_else() {
+    changes(&leased(), &Command::RequestCancel, |job| {
+        let Stage::Processing(p) = &mut job.stage else { panic!("not processing") };
+        p.cancel_requested = true;
+    });
+}
+
+#[test]
+fn a_mark_moves_the_due_time_on_and_counts_the_wake() {
+    changes(&waiting(), &mark(at(20)), |job| {
+        let Stage::Pending(p) = &mut job.stage else { panic!("not pending") };
+        p.due_at = at(NOW + 120);
+        p.wakes = 1;
+    });
+}
+
+#[test]
+fn a_requeued_job_waits_anew_and_says_why() {
+    changes(&expired(), &requeue(seen_processing(&expired())), |job| {
+        job.last_failure = Some(JobErrorCode::Timeout);
+        job.stage = Stage::Pending(Pending {
+            wait_at: at(NOW),
+            not_before: at(NOW),
+            due_at: at(NOW + 120),
+            wakes: 0,
+            reason: WaitReason::Capacity,
+        });
+    });
+}
+
+// The guards, one test each: what breaks without it stands in the protocol's table.
+
+#[test]
+fn guard_nothing_changes_a_settled_job() {
+    for outcome in [drawn(), Outcome::Failed(failure()), Outcome::Cancelled] {
+        let over = job(1, settled(outcome));
+        for command in [claim(), retry(1), capture(1), end_held(1), mark(at(20)), Command::RequestCancel] {
+            assert_eq!(refused(&over, &command), Settled, "{command:?}");
+        }
+        assert_eq!(refused(&over, &end_as_seen(Seen::Pending { attempt: 1 })), Settled);
+    }
+}
+
+#[test]
+fn guard_claim_lease_expired() {
+    assert_eq!(refused(&leased(), &claim()), Leased);
+    assert_eq!(applied(&expired(), &claim()).attempt, 2);
+}
+
+#[test]
+fn guard_claim_not_before() {
+    assert_eq!(refused(&job(1, pending(at(10), at(NOW + 1))), &claim()), TooEarly);
+    assert_eq!(applied(&job(1, pending(at(10), at(NOW))), &claim()).attempt, 2);
+}
+
+#[test]
+fn guard_claim_no_cancel_request() {
+    assert_eq!(refused(&job(1, cancelling(at(NOW))), &claim()), CancelRequested);
+}
+
+#[test]
+fn guard_claim_deadline_ahead() {
+    for (deadline, outcome) in [(NOW, Err(DeadlineOver)), (NOW + 1, Ok(Status::Processing))] {
+        for mut job in [waiting(), expired()] {
+            job.order.deadline_at = at(deadline);
+            assert_eq!(apply(&job, &claim(), stamp(9)).map(|next| next.status()), outcome);
+        }
+    }
+}
+
+#[test]
+fn guard_claim_attempts_left() {
+    for (attempt, outcome) in [(2, Ok(3)), (3, Err(Exhausted)), (4, Err(Exhausted))] {
+        for stage in [pending(at(10), at(20)), processing(at(NOW))] {
+            let job = Job { calls: 1, ..job(attempt, stage) };
+            assert_eq!(apply(&job, &claim(), stamp(9)).map(|next| next.attempt), outcome);
+        }
+    }
+}
+
+#[test]
+fn guard_claim_calls_left() {
+    for (calls, outcome) in [(5, Ok(6)), (6, Err(Exhausted)), (7, Err(Exhausted))] {
+        for stage in [pending(at(10), at(20)), processing(at(NOW))] {
+            let job = Job { calls, ..job(1, stage) };
+            assert_eq!(apply(&job, &claim(), stamp(9)).map(|next| next.calls), outcome);
+        }
+    }
+}
+
+#[test]
+fn guard_second_call_attempt_status_calls_and_cancel() {
+    let count = |attempt, calls_max| Command::CountCall { attempt, calls_max };
+    assert_eq!(refused(&leased(), &count(0, 6)), OtherAttempt);
+    assert_eq!(refused(&leased(), &count(2, 6)), OtherAttempt);
+    assert_eq!(refused(&waiting(), &count(1, 6)), OtherState);
+    assert_eq!(refused(&leased(), &count(1, 1)), Exhausted);
+    assert_eq!(refused(&Job { calls: 6, ..leased() }, &count(1, 6)), Exhausted);
+    assert_eq!(applied(&Job { calls: 5, ..leased() }, &count(1, 6)).calls, 6);
+    assert_eq!(refused(&job(1, cancelling(at(NOW + 1))), &count(1, 6)), CancelRequested);
+}
+
+#[test]
+fn guard_retry_attempt_status_and_cancel() {
+    assert_eq!(refused(&leased(), &retry(0)), OtherAttempt);
+    assert_eq!(refused(&leased(), &retry(2)), OtherAttempt);
+    assert_eq!(refused(&waiting(), &retry(1)), OtherState);
+    assert_eq!(refused(&job(1, cancelling(at(NOW + 1))), &retry(1)), CancelRequested);
+}
+
+#[test]
+fn guard_defer_attempt_and_status() {
+    let defer = |attempt| Command::Defer { attempt, not_before: at(NOW), reason: WaitReason::Quota };
+    assert_eq!(refused(&waiting(), &defer(0)), OtherAttempt);
+    assert_eq!(refused(&waiting(), &defer(2)), OtherAttempt);
+    assert_eq!(refused(&leased(), &defer(1)), OtherState);
+}
+
+#[test]
+fn guard_progress_attempt_and_status() {
+    let progress = |attempt| Command::Progress { attempt, now: at(NOW), progress: 50 };
+    assert_eq!(refused(&leased(), &progress(0)), OtherAttempt);
+    assert_eq!(refused(&leased(), &progress(2)), OtherAttempt);
+    assert_eq!(refused(&waiting(), &progress(1)), OtherState);
+}
+
+#[test]
+fn guard_failure_by_the_worker_attempt_and_status() {
+    assert_eq!(refused(&leased(), &end_held(0)), OtherAttempt);
+    assert_eq!(refused(&leased(), &end_held(2)), OtherAttempt);
+    assert_eq!(refused(&waiting(), &end_held(1)), OtherState);
+}
+
+#[test]
+fn guard_as_seen_status_attempt_lease_and_heartbeat() {
+    let seen = seen_processing(&expired());
+    for (changed, rejection) in [
+        (SeenProcessing { attempt: 0, ..seen }, OtherAttempt),
+        (SeenProcessing { attempt: 2, ..seen }, OtherAttempt),
+        (SeenProcessing { lease_until: at(NOW - 1), ..seen }, Changed),
+        (SeenProcessing { lease_until: at(NOW + 1), ..seen }, Changed),
+        (SeenProcessing { heartbeat_at: Some(at(50)), ..seen }, Changed),
+    ] {
+        assert_eq!(refused(&expired(), &end_as_seen(Seen::Processing(changed))), rejection);
+        assert_eq!(refused(&expired(), &requeue(changed)), rejection);
+    }
+    assert_eq!(refused(&waiting(), &end_as_seen(Seen::Processing(seen))), OtherState);
+    assert_eq!(refused(&waiting(), &requeue(seen)), OtherState);
+    assert_eq!(refused(&expired(), &end_as_seen(Seen::Pending { attempt: 1 })), OtherState);
+    for attempt in [0, 2] {
+        assert_eq!(refused(&waiting(), &end_as_seen(Seen::Pending { attempt })), OtherAttempt);
+    }
+    assert_eq!(Seen::of(&job(1, settled(drawn()))), None);
+}
+
+#[test]
+fn guard_requeue_no_cancel_request() {
+    let job = job(1, cancelling(at(NOW)));
+    assert_eq!(refused(&job, &requeue(seen_processing(&job))), CancelRequested);
+}
+
+#[test]
+fn guard_mark_status_and_due() {
+    assert_eq!(refused(&waiting(), &mark(at(19))), Changed);
+    assert_eq!(refused(&waiting(), &mark(at(21))), Changed);
+    assert_eq!(refused(&expired(), &mark(at(NOW))), OtherState);
+}
+
+#[test]
+fn guard_cancel_waiting_only_and_ask_held_only() {
+    assert_eq!(refused(&leased(), &Command::CancelPending { end: end(at(NOW)) }), OtherState);
+    assert_eq!(refused(&waiting(), &Command::RequestCancel), OtherState);
+}
+
+#[test]
+fn a_late_picture_of_an_older_attempt_is_kept_while_the_job_is_live() {
+    for stage in [pending(at(10), at(20)), processing(at(NOW + 1)), cancelling(at(NOW + 1))] {
+        let next = applied(&job(3, stage), &capture(1));
+        assert_eq!((next.status(), next.settlement()), (Status::Draft, Some(Settlement::Captured)));
+    }
+}
+
+// A refused write of our own.
+
+#[test]
+fn a_state_that_a_command_did_not_make_is_not_taken_for_its_success() {
+    let other_lease = Command::Claim { now: at(NOW), lease_until: at(NOW + 2), bounds: BOUNDS };
+    let mark = |due_at| Command::Mark { due_at_seen: at(20), due_at };
+    let draft = job(1, settled(drawn()));
+    let failed = job(1, settled(Outcome::Failed(failure())));
+    for (command, job, made) in [
+        (claim(), job(1, processing(at(NOW + 240))), true),
+        (other_lease, job(1, processing(at(NOW + 240))), false),
+        (claim(), waiting(), false),
+        (claim(), draft.clone(), false),
+        (Command::CountCall { attempt: 1, calls_max: 6 }, leased(), true),
+        (Command::CountCall { attempt: 2, calls_max: 6 }, leased(), false),
+        (Command::CountCall { attempt: 1, calls_max: 6 }, waiting(), false),
+        (Command::Progress { attempt: 1, now: at(NOW), progress: 1 }, leased(), true),
+        (Command::Progress { attempt: 2, now: at(NOW), progress: 1 }, leased(), false),
+        (Command::RequestCancel, job(1, cancelling(at(NOW))), true),
+        (Command::RequestCancel, leased(), false),
+        (Command::RequestCancel, failed.clone(), false),
+        (retry(1), waiting(), true),
+        (retry(2), waiting(), false),
+        (retry(1), leased(), false),
+        (Command::Defer { attempt: 1, not_before: at(20), reason: WaitReason::Quota }, waiting(), true),
+        (Command::Defer { attempt: 0, not_before: at(20), reason: WaitReason::Quota }, waiting(), false),
+        (requeue(seen_processing(&expired())), waiting(), true),
+        (requeue(SeenProcessing { attempt: 2, ..seen_processing(&expired()) }), waiting(), false),
+        (mark(at(20)), waiting(), true),
+        (mark(at(21)), waiting(), false),
+        (mark(at(NOW)), expired(), false),
+        (capture(1), draft.clone(), true),
+        (capture(1), failed.clone(), false),
+        (capture(1), leased(), false),
+        (end_held(1), failed.clone(), true),
+        (end_held(1), draft.clone(), false),
+        (end_as_seen(Seen::Pending { attempt: 1 }), failed.clone(), true),
+        (end_as_seen(Seen::Pending { attempt: 1 }), waiting(), false),
+        (Command::CancelPending { end: end(at(NOW)) }, job(1, settled(Outcome::Cancelled)), true),
+        (Command::CancelPending { end: end(at(NOW)) }, draft, false),
+    ] {
+        assert_eq!(command.has_made(&job), made, "{command:?} and {:?}", job.stage);
+    }
+}
+
+#[test]
+fn a_refused_claim_looks_in_order() {
+    let mine = stamp(0);
+    let look = |job: &Job| refused_claim(job, &claim(), &mine, at(NOW), BOUNDS);
+    let past_deadline = |mut job: Job| {
+        job.order.deadline_at = at(50);
+        job
+    };
+    let spent = |job: Job| Job { calls: 6, ..job };
+    let claimed = Job { op: mine.clone(), ..job(1, processing(at(NOW + 240))) };
+
+    // Settled comes before the own stamp.
+    assert_eq!(look(&Job { op: mine.clone(), ..job(1, settled(drawn())) }), RefusedClaim::Leave(Settled));
+    // The own stamp comes before lease, deadline and bounds, and only in the state that the claim made.
+    assert_eq!(look(&past_deadline(spent(claimed.clone()))), RefusedClaim::Won);
+    assert_eq!(look(&Job { op: mine.clone(), ..job(1, cancelling(at(NOW + 240))) }), RefusedClaim::WonButCancelled);
+    assert_eq!(look(&Job { op: stamp(5), ..claimed.clone() }), RefusedClaim::Leave(Leased));
+    assert_eq!(look(&Job { op: mine.clone(), ..waiting() }), RefusedClaim::Leave(Changed));
+    // A live lease comes before cancel, deadline and bounds.
+    let other = |job| Job { op: stamp(5), ..job };
+    assert_eq!(look(&past_deadline(spent(other(leased())))), RefusedClaim::Leave(Leased));
+    assert_eq!(look(&other(job(1, cancelling(at(NOW + 1))))), RefusedClaim::Leave(Leased));
+    // A wait that is not over comes before deadline and bounds.
+    assert_eq!(
+        look(&past_deadline(spent(job(1, pending(at(10), at(NOW + 1)))))),
+        RefusedClaim::Leave(TooEarly)
+    );
+    // A cancel request comes before deadline and bounds.
+    assert_eq!(
+        look(&past_deadline(spent(other(job(1, cancelling(at(NOW))))))),
+        RefusedClaim::Leave(CancelRequested)
+    );
+    // Nothing left: the deadline first.
+    let code = |job: &Job| match look(job) {
+        RefusedClaim::End(seen, failure) => (Some(seen) == Seen::of(job)).then_some(failure.code),
+        _ => None,
+    };
+    assert_eq!(code(&past_deadline(spent(waiting()))), Some(JobErrorCode::Stuck));
+    assert_eq!(code(&past_deadline(spent(expired()))), Some(JobErrorCode::DeadlineExceeded));
+    assert_eq!(code(&spent(waiting())), Some(JobErrorCode::AttemptsExhausted));
+    assert_eq!(code(&spent(expired())), Some(JobErrorCode::AttemptsExhausted));
+    assert_eq!(code(&Job { calls: 3, ..job(3, processing(at(NOW))) }), Some(JobErrorCode::AttemptsExhausted));
+    // It could be claimed by now: whoever changed it has its message.
+    assert_eq!(look(&waiting()), RefusedClaim::Leave(Changed));
+}
+
+#[test]
+fn words_for_a_job_past_its_deadline() {
+    let (code, words) = deadline_over(&waiting(), at(4_320));
+    assert_eq!((code, words.as_str()), (JobErrorCode::Stuck, "stuck in pending for 1.2 h"));
+    let (code, words) = deadline_over(&expired(), at(4_320));
+    assert_eq!(code, JobErrorCode::DeadlineExceeded);
+    assert!(words.contains("1.2 h"), "{words}");
+}
+
+#[test]
+fn a_record_expires_in_whole_seconds_as_the_store_counts() {
+    let now = Timestamp::from_millis(at(0).as_millis() + 999);
+    assert_eq!(expires_at(now, 90), at(90 * 86_400));
+    assert_eq!(expires_at(now, u64::MAX).as_millis() % 1000, 0);
+}
+
+#[test]
+fn wakes_lie_four_times_further_apart_and_end_with_the_time() {
+    let wake = |wakes| next_wake(wakes, at(0), seconds(120), at(10_000)).since(at(0)).as_secs();
+    assert_eq!([1, 2, 3, 4, u32::MAX].map(wake), [120, 480, 10_000, 10_000, 10_000]);
+    assert_eq!(next_wake(1, at(0), seconds(120), at(60)), at(60));
+    assert_eq!(next_wake(0, at(0), seconds(120), at(10_000)), at(120));
+}
+
+#[test]
+fn a_submitted_job_is_due_when_its_message_is_taken_for_lost() {
+    let job = submitted(3_600);
+    assert_eq!((job.version, job.attempt, job.calls), (1, 0, 0));
+    assert_eq!((job.status(), job.settlement(), job.started_at), (Status::Pending, None, None));
+    assert_eq!(job.due_at(), Some(at(120)));
+    assert_eq!(submitted(60).due_at(), Some(at(60)));
+    assert_eq!(job.order.cost, COST);
+    assert_eq!(job.ticket().as_str(), format!("{:015}#{}", at(0).as_millis(), job.id));
+    assert_eq!(job.message().job_id, job.id);
+}
+
+#[test]
+fn a_wait_never_outlasts_the_deadline() {
+    let mut held = leased();
+    held.order.deadline_at = at(300);
+    let retry = |not_before| Command::retry(&held, at(NOW), not_before, JobErrorCode::NoImage);
+    assert_eq!(applied(&held, &retry(at(299))).due_at(), Some(at(299)));
+    assert_eq!(applied(&held, &retry(at(90_000))).due_at(), Some(at(300)));
+    let mut deferred = waiting();
+    deferred.order.deadline_at = at(300);
+    let defer = |not_before| Command::defer(&deferred, not_before, WaitReason::Quota);
+    assert_eq!(applied(&deferred, &defer(at(299))).due_at(), Some(at(299)));
+    assert_eq!(applied(&deferred, &defer(at(90_000))).due_at(), Some(at(300)));
+}
+
+/// The conditions of the protocol's writes, flat, as a store would check them.
+fn condition_holds(job: &Job, command: &Command) -> bool {
+    let (pending, processing, over) = match &job.stage {
+        Stage::Pending(p) => (Some(p), None, false),
+        Stage::Processing(p) => (None, Some(p), false),
+        Stage::Settled(_) => (None, None, true),
+    };
+    let held = |attempt: u32| processing.is_some() && job.attempt == attempt;
+    let cancelled = processing.is_some_and(|p| p.cancel_requested);
+    let as_seen = |seen: &SeenProcessing| {
+        held(seen.attempt)
+            && processing.is_some_and(|p| p.lease_until == seen.lease_until && p.heartbeat_at == seen.heartbeat_at)
+    };
+    match command {
+        Command::Claim { now, bounds, .. } => {
+            !over
+                && !cancelled
+                && job.attempt < bounds.attempts_max
+                && job.calls < bounds.calls_max
+                && *now < job.order.deadline_at
+                && (pending.is_some_and(|p| p.not_before <= *now)
+                    || processing.is_some_and(|p| p.lease_until <= *now))
+        }
+        Command::CountCall { attempt, calls_max } => held(*attempt) && job.calls < *calls_max && !cancelled,
+        Command::Retry { attempt, .. } => held(*attempt) && !cancelled,
+        Command::Defer { attempt, .. } => pending.is_some() && job.attempt == *attempt,
+        Command::Progress { attempt, progress, .. } => {
+            held(*attempt) && processing.is_some_and(|p| p.progress <= *progress)
+        }
+        Command::Capture { .. } => pending.is_some() || processing.is_some(),
+        Command::EndHeld { attempt, .. } => held(*attempt),
+        Command::EndAsSeen { seen: Seen::Pending { attempt }, .. } => {
+            pending.is_some() && job.attempt == *attempt
+        }
+        Command::EndAsSeen { seen: Seen::Processing(seen), .. } => as_seen(seen),
+        Command::CancelPending { .. } => pending.is_some(),
+        Command::RequestCancel => processing.is_some(),
+        Command::Mark { due_at_seen, .. } => pending.is_some_and(|p| p.due_at == *due_at_seen),
+        Command::Requeue { seen, .. } => as_seen(seen) && !cancelled,
+    }
+}
+
+/// (attempt, status) as a number that may only rise: pending@n < processing@n+1 < pending@n+1 < … < settled.
+fn rank(job: &Job) -> u64 {
+    match job.stage {
+        Stage::Pending(_) => 2 * u64::from(job.attempt) + 1,
+        Stage::Processing(_) => 2 * u64::from(job.attempt),
+        Stage::Settled(_) => u64::MAX,
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn a_command_is_applied_exactly_when_its_condition_holds((job, command) in jobs_and_commands()) {
+        prop_assert_eq!(apply(&job, &command, stamp(9)).is_ok(), condition_holds(&job, &command));
+    }
+
+    #[test]
+    fn a_step_is_stamped_counted_recognised_and_forward((job, command) in jobs_and_commands()) {
+        if let Ok(next) = apply(&job, &command, stamp(9)) {
+            prop_assert_eq!(next.version, job.version + 1);
+            prop_assert_eq!(&next.op, &stamp(9));
+            prop_assert!(command.has_made(&next));
+            prop_assert!(rank(&next) >= rank(&job), "{:?}", Shown(next));
+            prop_assert_eq!(next.settlement(), command.settlement());
+            prop_assert!(next.order == job.order && next.id == job.id && next.user == job.user);
+            prop_assert!(next.calls >= job.calls && next.calls <= job.calls + 1);
+            prop_assert!(next.started_at == job.started_at || job.started_at.is_none());
+        }
+    }
+
+    #[test]
+    fn stages_and_settlements_are_two_sides_of_one_thing(job in jobs()) {
+        let live = matches!(job.status(), Status::Pending | Status::Processing);
+        prop_assert_eq!(live, job.due_at().is_some());
+        prop_assert_eq!(live, job.settlement().is_none());
+        prop_assert_eq!(live, Seen::of(&job).is_some());
+        prop_assert_eq!(Status::parse(job.status().as_str()), Some(job.status()));
+    }
+
+    #[test]
+    fn no_sequence_goes_back_or_calls_more_than_allowed(
+        start in jobs(),
+        commands in proptest::collection::vec(commands(), 1..40),
+    ) {
+        let mut job = Shown(Job { calls: start.calls.min(BOUNDS.calls_max), ..start.0 });
+        for (number, command) in (0_u8..).zip(commands) {
+            let Ok(next) = apply(&job, &command, stamp(number)) else { continue };
+            prop_assert!(job.settlement().is_none(), "{:?} changed a settled job", command);
+            prop_assert!(rank(&next) >= rank(&job));
+            prop_assert!(next.calls <= BOUNDS.calls_max && next.attempt <= job.attempt + 1);
+            if let (Stage::Processing(then), Stage::Processing(now)) = (&job.stage, &next.stage)
+                && job.attempt == next.attempt
+            {
+                prop_assert!(now.progress >= then.progress, "progress fell");
+                prop_assert_eq!(now.lease_until, then.lease_until);
+                prop_assert!(now.cancel_requested || !then.cancel_requested);
+            }
+            job = Shown(next);
+        }
+    }
+
+    #[test]
+    fn a_refused_claim_ends_only_what_nobody_may_claim(job in jobs(), now in common::times(), op in 0..3_u8) {
+        let command = Command::Claim { now, lease_until: now.plus(seconds(2)), bounds: BOUNDS };
+        let claimed = apply(&job, &command, stamp(9));
+        match refused_claim(&job, &command, &stamp(op), now, BOUNDS) {
+            RefusedClaim::Won => {
+                prop_assert!(job.op == stamp(op) && !job.is_cancel_requested());
+                prop_assert_eq!(job.due_at(), Some(now.plus(seconds(2))));
+            }
+            RefusedClaim::WonButCancelled => {
+                prop_assert!(job.op == stamp(op) && job.is_cancel_requested());
+                prop_assert_eq!(job.due_at(), Some(now.plus(seconds(2))));
+            }
+            RefusedClaim::Leave(rejection) => {
+                prop_assert!(!matches!(rejection, DeadlineOver | Exhausted));
+                prop_assert_eq!(claimed.err().unwrap_or(Changed), rejection);
+            }
+            RefusedClaim::End(seen, failure) => {
+                prop_assert!(matches!(claimed, Err(DeadlineOver | Exhausted)));
+                let end = Command::EndAsSeen { seen, ending: Ending::Failed(failure), end: end(now) };
+                let ended = apply(&job, &end, stamp(9));
+                prop_assert_eq!(ended.map(|job| job.status()), Ok(Status::Failed));
+                let live = matches!(&job.stage, Stage::Processing(p) if p.lease_until > now);
+                prop_assert!(!live, "a live lease was ended");
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_are_bounds_whatever_they_are(attempts_max in 0..5_u32, calls_max in 0..5_u32, claims in 0..12_usize) {
+        let bounds = Bounds { attempts_max, calls_max };
+        let mut job = submitted(3_600);
+        for number in 0..claims {
+            let now = at(10 * number as u64);
+            let claim = Command::Claim { now, lease_until: now.plus(seconds(5)), bounds };
+            job = apply(&job, &claim, stamp(1)).unwrap_or(job);
+        }
+        prop_assert_eq!(job.attempt as usize, claims.min(attempts_max as usize).min(calls_max as usize));
+        prop_assert_eq!(job.calls, job.attempt);
+    }
+}

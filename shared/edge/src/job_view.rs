@@ -1,0 +1,120 @@
+//! A job as its owner sees it.
+
+use std::time::Duration;
+
+use darkroom_core::error_code::Language;
+use darkroom_core::job::{Job, Outcome, Stage, WaitReason};
+use darkroom_core::position::Position;
+use darkroom_core::request::Prompt;
+use darkroom_core::time::Timestamp;
+use serde_json::{Value, json};
+
+/// What is shown beside the record itself.
+#[derive(Clone, Default)]
+pub struct JobView {
+    /// The prompt, when it is kept beside the record.
+    pub long_prompt: Option<Prompt>,
+    /// The place in the queue, while it waits.
+    pub position: Option<Position>,
+    /// How long until the picture is expected.
+    pub eta: Option<Duration>,
+    /// A link to the picture.
+    pub image_url: Option<String>,
+}
+
+/// One invocation of the worker draws this many at a time: what an estimate can count on.
+const DRAWN_AT_A_TIME: u64 = 10;
+
+/// When a live job's picture may be expected, from its place in the queue and how long the model's calls take.
+pub fn eta(job: &Job, position: Option<Position>, typical: Duration, now: Timestamp) -> Option<Duration> {
+    match &job.stage {
+        Stage::Settled(_) => None,
+        Stage::Processing(processing) => Some(typical.saturating_sub(now.since(processing.claimed_at))),
+        Stage::Pending(pending) => {
+            let rounds = position.map_or(0, |position| position.place.saturating_sub(1) / DRAWN_AT_A_TIME);
+            let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+            Some(pending.not_before.since(now) + typical.saturating_mul(rounds.saturating_add(1)))
+        }
+    }
+}
+
+impl JobView {
+    /// The JSON of the job. Texts in the caller's language; times in RFC 3339, UTC.
+    pub fn render(&self, job: &Job, language: Language) -> Value {
+        let order = &job.order;
+        let prompt = order.prompt.as_ref().or(self.long_prompt.as_ref()).map(Prompt::reveal);
+        let outcome = match &job.stage {
+            Stage::Settled(settled) => Some((&settled.outcome, settled.finished_at)),
+            Stage::Pending(_) | Stage::Processing(_) => None,
+        };
+        let (image, drawn_by) = match outcome {
+            Some((Outcome::Draft { image, drawn_by }, _)) => (Some(image), Some(drawn_by)),
+            _ => (None, None),
+        };
+        json!({
+            "id": job.id,
+            "status": job.status().as_str(),
+            "version": job.version,
+            "progress": progress(job),
+            "queue_position": self.position.map(|position| position.place),
+            "queue_position_exact": self.position.is_some_and(|position| position.exact),
+            "eta_seconds": self.eta.map(|eta| eta.as_millis().div_ceil(1000)),
+            "eta_reason": wait_reason(job).map(WaitReason::as_str),
+            "prompt": prompt,
+            "model": order.model,
+            "aspect_ratio": order.shape.aspect_ratio.as_str(),
+            "size": order.shape.size.as_str(),
+            "drawn_by": drawn_by,
+            "conversation_id": order.conversation_id,
+            "cost": order.cost,
+            "attempts": job.attempt,
+            "provider_calls": job.calls,
+            "image_url": self.image_url,
+            "image": image.map(|image| json!({
+                "sha256": image.sha256,
+                "bytes": image.bytes,
+                "width": image.width,
+                "height": image.height,
+                "content_type": image.format.content_type(),
+            })),
+            "error": outcome.and_then(|(outcome, _)| error(outcome, language)),
+            "settled": job.settlement().map(darkroom_core::ledger::Settlement::as_str),
+            "cancel_requested": job.is_cancel_requested(),
+            "created_at": order.created_at.rfc3339(),
+            "started_at": job.started_at.map(Timestamp::rfc3339),
+            "finished_at": outcome.map(|(_, at)| at.rfc3339()),
+            "deadline_at": order.deadline_at.rfc3339(),
+        })
+    }
+}
+
+fn progress(job: &Job) -> u8 {
+    match &job.stage {
+        Stage::Pending(_) => 0,
+        Stage::Processing(processing) => processing.progress,
+        Stage::Settled(settled) => match settled.outcome {
+            Outcome::Draft { .. } => 100,
+            Outcome::Failed(_) | Outcome::Cancelled => 0,
+        },
+    }
+}
+
+fn wait_reason(job: &Job) -> Option<WaitReason> {
+    match &job.stage {
+        Stage::Pending(pending) => Some(pending.reason),
+        Stage::Processing(_) | Stage::Settled(_) => None,
+    }
+}
+
+fn error(outcome: &Outcome, language: Language) -> Option<Value> {
+    match outcome {
+        Outcome::Failed(failure) => Some(json!({
+            "code": failure.code.as_str(),
+            "message": failure.code.message(language),
+            "detail": failure.detail,
+            "retryable": failure.code.is_retryable(),
+            "refunded": true,
+        })),
+        Outcome::Draft { .. } | Outcome::Cancelled => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! Refusals as `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::http::header::{CONTENT_LANGUAGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::request::Violation;
+use serde_json::{Value, json};
+
+use crate::AcceptLanguage;
+
+/// A refused request.
+#[derive(Debug)]
+pub struct Problem {
+    code: ErrorCode,
+    language: Language,
+    detail: Option<String>,
+    violations: Vec<Violation>,
+}
+
+impl Problem {
+    /// A refusal with the code's own words.
+    pub const fn new(code: ErrorCode, language: Language) -> Self {
+        Self { code, language, detail: None, violations: Vec::new() }
+    }
+
+    /// Says something more particular than the code's own words.
+    #[must_use]
+    pub fn with_detail(self, detail: String) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    /// A body or query with these faults: 400 when it has unknown fields, 422 otherwise.
+    pub fn violations(violations: Vec<Violation>, language: Language) -> Self {
+        let unknown = violations.iter().any(|violation| violation.unknown_field);
+        let code = if unknown { ErrorCode::UnknownField } else { ErrorCode::InvalidValue };
+        Self { violations, ..Self::new(code, language) }
+    }
+
+    /// One wrong value.
+    pub fn value(code: ErrorCode, pointer: &str, reason: &str, language: Language) -> Self {
+        let violation = Violation { pointer: pointer.to_owned(), reason: reason.to_owned(), unknown_field: false };
+        Self { violations: vec![violation], ..Self::new(code, language) }
+    }
+
+    fn body(&self) -> Value {
+        let errors: Vec<_> = self
+            .violations
+            .iter()
+            .map(|violation| json!({"pointer": violation.pointer, "reason": violation.reason}))
+            .collect();
+        let mut body = json!({
+            "type": format!("urn:darkroom:error:{}", self.code.as_str()),
+            "title": self.code.title(self.language),
+            "status": self.code.status(),
+            "detail": self.detail.as_deref().unwrap_or(self.code.detail(self.language)),
+            "code": self.code.as_str(),
+            "retryable": self.code.is_retryable(),
+        });
+        if let (Some(object), false) = (body.as_object_mut(), errors.is_empty()) {
+            object.insert("errors".to_owned(), Value::Array(errors));
+        }
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));
+        if let Some(seconds) = self.code.retry_after_seconds() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// For paths that no route has.
+pub async fn not_found(AcceptLanguage(language): AcceptLanguage) -> Problem {
+    Problem::new(ErrorCode::NotFound, language)
+}
+
+/// For methods that the path has not; the router adds `Allow`.
+pub async fn method_not_allowed(AcceptLanguage(language): AcceptLanguage) -> Problem {
+    Problem::new(ErrorCode::MethodNotAllowed, language)
+}
