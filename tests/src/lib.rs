@@ -1,1 +1,3 @@
-//! Darkroom.
+//! What the tests and benches share.
+
+pub mod stand_in_gemini;

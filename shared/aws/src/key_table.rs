@@ -17,7 +17,7 @@ use crate::items::ItemError;
 use crate::items::key::{
     KEY_PROJECTION, api_key, api_key_item, model, model_item, name, scope, scope_item, secret,
 };
-use crate::keys::{API_KEY_PARTITION, Key, MODEL_PARTITION, PK, readable_key, scope_partition};
+use crate::keys::{API_KEY_PARTITION, Key, MODEL_PARTITION, PK, SCOPE_PREFIX, readable_key, scope_partition};
 
 /// The keys table.
 #[derive(Clone, Debug)]
@@ -69,6 +69,32 @@ impl KeyTable {
     /// Every scope of a provider's model.
     pub async fn scopes(&self, provider: ProviderName, model: &ModelName) -> Result<Vec<Scope>, StoreError> {
         self.partition(&scope_partition(provider, model), None, scope).await
+    }
+
+    /// Every scope of every model: for the operator's list.
+    pub async fn all_scopes(&self) -> Result<Vec<Scope>, StoreError> {
+        let (mut scopes, mut start) = (Vec::new(), None);
+        loop {
+            let answer = self
+                .client
+                .scan()
+                .table_name(&self.table)
+                .filter_expression("begins_with(#pk, :scope)")
+                .expression_attribute_names("#pk", PK)
+                .expression_attribute_values(":scope", text(SCOPE_PREFIX))
+                .consistent_read(true)
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(|error| StoreError::from_sdk("DynamoDB", "Scan scopes", error))?;
+            for item in answer.items() {
+                scopes.push(scope(item).map_err(|problem| unreadable(item, &problem))?);
+            }
+            start = answer.last_evaluated_key().cloned();
+            if start.is_none() {
+                return Ok(scopes);
+            }
+        }
     }
 
     /// A key's secret; `None` when the key is gone.

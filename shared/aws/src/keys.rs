@@ -43,9 +43,12 @@ pub(crate) const API_KEY_PARTITION: &str = "KEY";
 /// Partition of the catalogue.
 pub(crate) const MODEL_PARTITION: &str = "MODEL";
 
+/// Prefix of the scopes' partitions.
+pub(crate) const SCOPE_PREFIX: &str = "SCOPE#";
+
 /// Partition of a model's scopes.
 pub(crate) fn scope_partition(provider: ProviderName, model: &ModelName) -> String {
-    format!("SCOPE#{provider}#{model}")
+    format!("{SCOPE_PREFIX}{provider}#{model}")
 }
 
 impl Key<'_> {

@@ -48,15 +48,18 @@ pub enum Reservation {
 ///
 /// `minute` is the provider's minute ([`crate::limits::QUOTA_MINUTE`]; tests shorten it). The provider
 /// counts when a call arrives and we when it is reserved, so two calls that must not share a minute are
-/// kept a minute and a guard of 1/200 apart.
+/// kept a minute and a guard of 1/200 apart, and where days are limited no call is made within a guard
+/// before midnight: it would be counted on one day and could arrive on the next.
 pub fn reserve(scope: &Scope, now: Timestamp, horizon: Duration, minute: Duration) -> Reservation {
     let cool_until = match scope.state {
         ScopeState::Disabled { .. } => return Reservation::Disabled,
         ScopeState::Cooling { until, .. } => until,
         ScopeState::Active => Timestamp::default(),
     };
-    let window = minute + minute / 200;
-    let at = next_in_window(&scope.usage.marks, scope.requests_per_minute, window).max(now).max(cool_until);
+    let guard = minute / 200;
+    let window = minute + guard;
+    let free = next_in_window(&scope.usage.marks, scope.requests_per_minute, window).max(now).max(cool_until);
+    let at = if scope.requests_per_day.is_some() { clear_of_midnight(free, guard) } else { free };
     let day = at.pacific_day();
     let day_count = if scope.usage.day == day { scope.usage.day_count } else { 0 };
     if scope.requests_per_minute == 0 || scope.requests_per_day == Some(0) {
@@ -87,6 +90,12 @@ fn next_in_window(marks: &[Mark], limit: u32, window: Duration) -> Timestamp {
     latest
 }
 
+/// This moment, or midnight when that is not more than a guard away.
+fn clear_of_midnight(moment: Timestamp, guard: Duration) -> Timestamp {
+    let midnight = moment.next_pacific_midnight();
+    if midnight.since(moment) > guard { moment } else { midnight }
+}
+
 /// The marks with one more, without those that no window can reach any more.
 fn marked(marks: &[Mark], at: Timestamp, window: Duration) -> Vec<Mark> {
     let reachable = at.minus(window);
@@ -96,23 +105,24 @@ fn marked(marks: &[Mark], at: Timestamp, window: Duration) -> Vec<Mark> {
         _ => next.push(Mark { at, count: 1 }),
     }
     while next.len() > MARKS_MAX {
-        join_closest(&mut next);
+        join_cheapest(&mut next);
     }
     next
 }
 
-/// Joins the two neighbours that are closest in time, at the later of the two: that may make a call
-/// wait a little longer, never come too early.
-fn join_closest(marks: &mut Vec<Mark>) {
-    let closest = marks
+/// Joins two neighbours at the later one's moment: that may make a call wait longer, never come too early.
+/// Those two whose joining costs least: the calls that are moved times how far. By distance alone, calls at
+/// an even pace would all be joined into one block, as late as its last call.
+fn join_cheapest(marks: &mut Vec<Mark>) {
+    let cheapest = marks
         .windows(2)
         .enumerate()
         .filter_map(|(index, pair)| match pair {
-            [a, b] => Some((b.at.since(a.at), index)),
+            [a, b] => Some((b.at.since(a.at).saturating_mul(a.count), index)),
             _ => None,
         })
         .min();
-    if let Some((_, index)) = closest {
+    if let Some((_, index)) = cheapest {
         let earlier = marks.remove(index);
         if let Some(later) = marks.get_mut(index) {
             later.count = later.count.saturating_add(earlier.count);

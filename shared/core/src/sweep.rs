@@ -89,9 +89,12 @@ pub fn sweep_by_age(job: &Job, now: Timestamp, rules: &Rules, max_age: Duration)
         Stage::Processing(p) if p.lease_until > now => {
             (!p.cancel_requested).then_some(AgeAction::RequestCancel(Command::RequestCancel))
         }
-        _ => {
+        Stage::Processing(p) if p.cancel_requested => Some(AgeAction::End(cancel(seen, now, rules))),
+        stage => {
+            let held = matches!(stage, Stage::Processing(_));
+            let code = if held { JobErrorCode::Timeout } else { JobErrorCode::Stuck };
             let detail = format!("stuck in {} for {}", job.status().as_str(), readable(age));
-            Some(AgeAction::End(end(seen, JobFailure::new(JobErrorCode::Stuck, detail), now, rules)))
+            Some(AgeAction::End(end(seen, JobFailure::new(code, detail), now, rules)))
         }
     }
 }
@@ -128,6 +131,11 @@ fn sweep_pending(job: &Job, pending: &Pending, now: Timestamp, rules: &Rules) ->
     let delay = pending.not_before.since(now);
     let over_at = job.order.deadline_at.min(since.plus(limit));
     let due_at = next_wake(pending.wakes + 1, now.plus(delay), rules.wake, over_at);
+    // It is due for its end alone. A mark that does not move the due time on would let every read until then
+    // send a message, and each of two sweeps at once.
+    if due_at <= pending.due_at {
+        return SweepAction::Leave;
+    }
     SweepAction::Send { command: Command::Mark { due_at_seen: pending.due_at, due_at }, delay }
 }
 
@@ -141,9 +149,7 @@ fn sweep_processing(job: &Job, processing: &Processing, now: Timestamp, rules: &
         heartbeat_at: processing.heartbeat_at,
     };
     if processing.cancel_requested {
-        let end = End { now, expires_at: expires_at(now, rules.ttl_days) };
-        let command = Command::EndAsSeen { seen: Seen::Processing(seen), ending: Ending::Cancelled, end };
-        return SweepAction::End { command, failure: None };
+        return cancel(Seen::Processing(seen), now, rules);
     }
     if job.order.deadline_at <= now {
         let (code, detail) = deadline_over(job, now);
@@ -158,6 +164,11 @@ fn sweep_processing(job: &Job, processing: &Processing, now: Timestamp, rules: &
     }
     let due_at = next_wake(1, now, rules.wake, job.order.deadline_at);
     SweepAction::Requeue { command: Command::Requeue { seen, now, due_at } }
+}
+
+fn cancel(seen: Seen, now: Timestamp, rules: &Rules) -> SweepAction {
+    let end = End { now, expires_at: expires_at(now, rules.ttl_days) };
+    SweepAction::End { command: Command::EndAsSeen { seen, ending: Ending::Cancelled, end }, failure: None }
 }
 
 fn end(seen: Seen, failure: JobFailure, now: Timestamp, rules: &Rules) -> SweepAction {

@@ -5,27 +5,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Requests by (service, operation), such as `("sqs", "SendMessage") → 12`.
-pub type Requests = BTreeMap<(&'static str, &'static str), u64>;
+pub type Requests = BTreeMap<(&'static str, String), u64>;
+
+type Operations = BTreeMap<String, AtomicU64>;
 
 /// Shared counters. An operation seen before costs a shared lock and one atomic addition.
 #[derive(Clone, Default)]
-pub(crate) struct Counters(Arc<RwLock<BTreeMap<(&'static str, &'static str), AtomicU64>>>);
+pub(crate) struct Counters(Arc<RwLock<BTreeMap<&'static str, Operations>>>);
 
 impl Counters {
-    pub(crate) fn count(&self, service: &'static str, operation: &'static str) {
-        let key = (service, operation);
+    pub(crate) fn count(&self, service: &'static str, operation: &str) {
         // A panic elsewhere cannot leave a count half-written, so a poisoned lock is as good as any.
-        if let Some(count) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        let counts = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get(service).and_then(|operations| operations.get(operation)) {
             count.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        drop(counts);
         let mut counts = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        counts.entry(key).or_default().fetch_add(1, Ordering::Relaxed);
+        let operations = counts.entry(service).or_default();
+        operations.entry(operation.to_owned()).or_default().fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn snapshot(&self) -> Requests {
         let counts = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|(key, count)| (*key, count.load(Ordering::Relaxed))).collect()
+        let each = counts.iter().flat_map(|(service, operations)| {
+            operations
+                .iter()
+                .map(move |(operation, count)| ((*service, operation.clone()), count.load(Ordering::Relaxed)))
+        });
+        each.collect()
     }
 }
 
@@ -39,7 +48,8 @@ mod tests {
         counters.count("s3", "PutObject");
         counters.count("s3", "PutObject");
         counters.count("sqs", "SendMessage");
-        let expected = Requests::from([(("s3", "PutObject"), 2), (("sqs", "SendMessage"), 1)]);
+        let expected =
+            Requests::from([(("s3", "PutObject".to_owned()), 2), (("sqs", "SendMessage".to_owned()), 1)]);
         assert_eq!(counters.snapshot(), expected);
     }
 }

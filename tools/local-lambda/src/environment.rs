@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::error::InvokeError;
 use crate::ids;
-use crate::pool::{Door, Pool, Stop};
+use crate::pool::{Door, Pool, Slot, Stop};
 use crate::process::Process;
 use crate::runtime_api::{Call, Delivery, RuntimeApi};
 
@@ -26,7 +26,7 @@ pub(crate) struct Invocation {
     pub(crate) request_id: String,
     pub(crate) payload: Bytes,
     pub(crate) reply: oneshot::Sender<Result<Bytes, InvokeError>>,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
 }
 
 impl Invocation {
@@ -42,7 +42,7 @@ pub(crate) enum Beginning {
     /// For this invocation.
     Invocation(Invocation),
     /// To wait for one; `reply` is told when it does.
-    Warm { slot: OwnedSemaphorePermit, reply: oneshot::Sender<Result<(), InvokeError>> },
+    Warm { slot: Slot, reply: oneshot::Sender<Result<(), InvokeError>> },
 }
 
 enum Phase {
@@ -59,7 +59,7 @@ enum Phase {
 struct Busy {
     request_id: String,
     reply: oneshot::Sender<Result<Bytes, InvokeError>>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     since: Instant,
     until: Instant,
 }
@@ -83,13 +83,18 @@ struct Environment {
     phase: Phase,
     /// Accepted and not yet delivered.
     next: Option<Invocation>,
-    warming: Option<(OwnedSemaphorePermit, oneshot::Sender<Result<(), InvokeError>>)>,
+    warming: Option<(Slot, oneshot::Sender<Result<(), InvokeError>>)>,
     since: Instant,
     init: Option<Duration>,
 }
 
 /// Lives as long as the environment.
-pub(crate) async fn run(pool: Arc<Pool>, door: Door, inbox: mpsc::Receiver<Invocation>, beginning: Beginning) {
+pub(crate) async fn run(
+    pool: Arc<Pool>,
+    door: Door,
+    inbox: mpsc::Receiver<Invocation>,
+    beginning: Beginning,
+) {
     let number = door.number;
     match start(&pool, door.number).await {
         Ok((process, api, calls)) => {
@@ -331,7 +336,9 @@ impl Environment {
             Phase::Busy(busy) => {
                 let error = match end {
                     End::TimedOut => InvokeError::TimedOut { after: self.pool.settings.timeout },
-                    End::Exited(status) => InvokeError::Crashed { message: self.process.explain(&status).await },
+                    End::Exited(status) => {
+                        InvokeError::Crashed { message: self.process.explain(&status).await }
+                    }
                     _ => InvokeError::Crashed { message: "it was stopped with its owner".to_owned() },
                 };
                 self.report(&busy, &Err(error.clone()));
@@ -367,7 +374,7 @@ impl Environment {
         };
         let message = self.process.explain(&what).await;
         let record = json!({
-            "initializationType": "on-demand", "phase": "init", "status": "error", "errorMessage": message,
+            "initializationType": "on-demand", "phase": "init", "status": "error", "errorMessage": what,
             "metrics": { "durationMs": millis(self.since.elapsed()) },
         });
         self.pool.log.platform(self.process.id, "platform.initReport", &record);
@@ -381,7 +388,9 @@ fn error_type(error: &InvokeError) -> &str {
         InvokeError::TimedOut { .. } => "Sandbox.Timedout",
         InvokeError::Crashed { .. } => "Runtime.ExitError",
         InvokeError::InitFailed { .. } => "Runtime.InitError",
-        InvokeError::Throttled { .. } | InvokeError::PayloadTooLarge { .. } | InvokeError::Stopped => "Platform",
+        InvokeError::Throttled { .. } | InvokeError::PayloadTooLarge { .. } | InvokeError::Stopped => {
+            "Platform"
+        }
     }
 }
 

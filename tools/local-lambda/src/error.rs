@@ -105,6 +105,15 @@ pub enum SettingsError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The gateway's port is taken, as a rule.
+    #[error("cannot listen on 127.0.0.1:{port}: end what listens there, or take another port")]
+    Listen {
+        /// The port asked for.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// SQS hands out 1 to 10 messages at a time.
     #[error("a batch size of {0} cannot be: SQS gives 1 to 10 messages per receive")]
     BatchSize(i32),

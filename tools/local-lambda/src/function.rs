@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::environment::Invocation;
 use crate::error::{InvokeError, SettingsError};
 use crate::ids;
 use crate::lambda::House;
 use crate::log::FunctionLog;
-use crate::pool::Pool;
+use crate::pool::{Pool, Slot};
 use crate::runtime_api::PAYLOAD_BYTES;
 use crate::stats::Stats;
 use crate::variables;
@@ -67,7 +67,9 @@ impl FunctionSettings {
             return Err(SettingsError::Binary { name: name(), binary: self.binary.clone() });
         }
         match self.environment.keys().find(|variable| variables::is_reserved(variable)) {
-            Some(variable) => Err(SettingsError::ReservedVariable { name: name(), variable: variable.clone() }),
+            Some(variable) => {
+                Err(SettingsError::ReservedVariable { name: name(), variable: variable.clone() })
+            }
             None => Ok(()),
         }
     }
@@ -82,7 +84,8 @@ impl Function {
     pub(crate) fn new(settings: FunctionSettings, house: Arc<House>) -> Result<Self, SettingsError> {
         settings.check()?;
         let shared = &house.settings;
-        let log = FunctionLog::open(&settings.name, shared.log_folder.as_deref(), shared.log_listener.clone())?;
+        let log =
+            FunctionLog::open(&settings.name, shared.log_folder.as_deref(), shared.log_listener.clone())?;
         Ok(Self { pool: Pool::new(settings, house, log) })
     }
 
@@ -109,25 +112,25 @@ impl Function {
     /// See [`InvokeError`]. Nothing is retried, and only [`InvokeError::Throttled`],
     /// [`InvokeError::PayloadTooLarge`] and [`InvokeError::Stopped`] promise that the handler never saw the event.
     pub async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
-        let permit = self.pool.try_slot()?;
-        self.invoke_in(permit, payload).await
+        let slot = self.pool.try_slot()?;
+        self.invoke_in(slot, payload).await
     }
 
-    /// Like [`invoke`](Self::invoke), but waits for an environment for up to `patience` instead of being throttled
-    /// at once.
-    pub(crate) async fn invoke_when_free(&self, payload: Bytes, patience: Duration) -> Result<Bytes, InvokeError> {
-        let Ok(permit) = tokio::time::timeout(patience, self.pool.slot()).await else {
-            return Err(self.pool.throttled());
-        };
-        self.invoke_in(permit?, payload).await
+    /// A unit of concurrency, waited for up to `patience`.
+    pub(crate) async fn slot_within(&self, patience: Duration) -> Result<Slot, InvokeError> {
+        match tokio::time::timeout(patience, self.pool.slot()).await {
+            Ok(slot) => slot,
+            Err(_) => Err(self.pool.throttled()),
+        }
     }
 
     /// Returns when an invocation would not be throttled at this moment.
     pub(crate) async fn free(&self) -> Result<(), InvokeError> {
-        self.pool.slot().await.map(drop)
+        self.pool.free().await
     }
 
-    async fn invoke_in(&self, slot: OwnedSemaphorePermit, payload: Bytes) -> Result<Bytes, InvokeError> {
+    /// Invokes the function with a unit of concurrency that is already held.
+    pub(crate) async fn invoke_in(&self, slot: Slot, payload: Bytes) -> Result<Bytes, InvokeError> {
         if payload.len() > PAYLOAD_BYTES {
             return Err(InvokeError::PayloadTooLarge { bytes: payload.len(), limit: PAYLOAD_BYTES });
         }

@@ -74,8 +74,10 @@ impl Lambda {
     /// Starts the service; no process yet.
     ///
     /// # Errors
-    /// When the system refuses one more thread.
+    /// When the system refuses one more thread, and for [`Launcher::Itself`] in a program whose `main` has not called
+    /// [`become_function_if_asked`](crate::become_function_if_asked).
     pub fn new(settings: LambdaSettings) -> std::io::Result<Self> {
+        settings.launcher.check()?;
         let house = Arc::new(House { settings, spawner: Spawner::start()? });
         Ok(Self { house, functions: Mutex::default() })
     }

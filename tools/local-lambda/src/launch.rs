@@ -53,6 +53,16 @@ impl Launcher {
         }
     }
 
+    /// Refuses [`Itself`](Self::Itself) in a program that cannot do it: it would run as itself once more.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if *self == Self::Itself && CAN_LAUNCH.get().is_none() {
+            return Err(io::Error::other(
+                "call become_function_if_asked first in main, or take another launcher",
+            ));
+        }
+        Ok(())
+    }
+
     /// A command for `binary`, without variables. The process id stays the same through every `exec`, so the
     /// command's child is the function itself.
     pub(crate) fn command(&self, binary: &Path) -> Command {
@@ -100,7 +110,8 @@ fn become_function(owner: Option<OsString>, binary: Option<OsString>) -> io::Err
     let (Some(owner), Some(binary)) = (owner, binary) else {
         return io::Error::other("a launcher needs the owner's process id and a binary");
     };
-    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)) {
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+    {
         return error.into();
     }
     // The owner may have ended between fork and prctl; then no signal will ever come.
@@ -158,6 +169,8 @@ mod tests {
     #[test]
     fn a_program_that_never_said_it_can_launch_is_not_used_as_a_launcher() {
         assert_ne!(Launcher::detect(), Launcher::Itself);
+        assert!(Launcher::Itself.check().is_err());
+        assert!(Launcher::Direct.check().is_ok());
     }
 
     #[test]

@@ -156,7 +156,8 @@ mod tests {
         for _ in 0..2 {
             let log = Arc::new(FunctionLog::open("f", Some(folder.path()), Some(listener.clone())).unwrap());
             let tail = Arc::new(Tail::default());
-            let text = (0..12).map(|n| format!("line {n}\r\n")).collect::<String>() + "no end";
+            let lines: Vec<String> = (0..12).map(|n| format!("line {n}")).collect();
+            let text = lines.join("\r\n") + "\r\nno end";
             copy_lines(text.as_bytes(), log, 7, LogSource::Stderr, Some(Arc::clone(&tail))).await;
             assert_eq!(tail.explain("why").lines().count(), 1 + TAIL_LINES);
             assert!(tail.explain("why").ends_with("\n  line 11\n  no end"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 
 use crate::environment::{self, Beginning, Invocation};
 use crate::error::InvokeError;
@@ -33,15 +33,28 @@ struct Environments {
     live: BTreeMap<u64, Option<u32>>,
 }
 
+/// One unit of reserved concurrency. It travels with its invocation and comes back when the environment is idle
+/// again or gone, so there are never more environments at work than units.
+pub(crate) struct Slot {
+    permit: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // First the permit, so that whoever is woken finds it.
+        self.permit = None;
+        self.freed.notify_waiters();
+    }
+}
+
 /// One function's environments.
-///
-/// A permit of `slots` is one unit of reserved concurrency. It travels with its invocation and comes back when the
-/// environment is idle again or gone, so there are never more environments at work than permits.
 pub(crate) struct Pool {
     pub(crate) settings: FunctionSettings,
     pub(crate) house: Arc<House>,
     pub(crate) log: Arc<FunctionLog>,
     slots: Arc<Semaphore>,
+    freed: Arc<Notify>,
     environments: Mutex<Environments>,
     stats: Mutex<Stats>,
     stop: watch::Sender<Stop>,
@@ -57,6 +70,7 @@ impl Pool {
             house,
             log: Arc::new(log),
             slots,
+            freed: Arc::default(),
             environments: Mutex::default(),
             stats: Mutex::default(),
             stop: watch::Sender::new(None),
@@ -87,16 +101,37 @@ impl Pool {
     }
 
     /// A unit of concurrency, or the refusal.
-    pub(crate) fn try_slot(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
-        Arc::clone(&self.slots).try_acquire_owned().map_err(|error| match error {
+    pub(crate) fn try_slot(&self) -> Result<Slot, InvokeError> {
+        let permit = Arc::clone(&self.slots).try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => self.throttled(),
             TryAcquireError::Closed => InvokeError::Stopped,
-        })
+        });
+        Ok(self.taken(permit?))
+    }
+
+    fn taken(&self, permit: OwnedSemaphorePermit) -> Slot {
+        Slot { permit: Some(permit), freed: Arc::clone(&self.freed) }
     }
 
     /// A unit of concurrency, when there is one.
-    pub(crate) async fn slot(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
-        Arc::clone(&self.slots).acquire_owned().await.map_err(|_| InvokeError::Stopped)
+    pub(crate) async fn slot(&self) -> Result<Slot, InvokeError> {
+        let permit = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| InvokeError::Stopped)?;
+        Ok(self.taken(permit))
+    }
+
+    /// Returns when a unit is free, without taking it: a unit held by somebody who is only looking would throttle an
+    /// invocation.
+    pub(crate) async fn free(&self) -> Result<(), InvokeError> {
+        loop {
+            let freed = self.freed.notified();
+            if self.slots.is_closed() {
+                return Err(InvokeError::Stopped);
+            }
+            if self.slots.available_permits() > 0 {
+                return Ok(());
+            }
+            freed.await;
+        }
     }
 
     pub(crate) fn throttled(&self) -> InvokeError {
@@ -189,6 +224,7 @@ impl Pool {
     pub(crate) fn stop(&self, grace: Duration) {
         self.environments().stopping = true;
         self.slots.close();
+        self.freed.notify_waiters();
         self.stop.send_if_modified(|stop| {
             let first = stop.is_none();
             if first {

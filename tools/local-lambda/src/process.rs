@@ -45,10 +45,12 @@ impl Process {
         let id = child.id().ok_or_else(|| io::Error::other("the process ended at once"))?;
         let tail = Arc::new(Tail::default());
         let log = || Arc::clone(&pool.log);
-        let stdout = child.stdout.take().map(|out| tokio::spawn(copy_lines(out, log(), id, LogSource::Stdout, None)));
-        let stderr = child.stderr.take().map(|err| {
-            tokio::spawn(copy_lines(err, log(), id, LogSource::Stderr, Some(Arc::clone(&tail))))
-        });
+        let stdout =
+            child.stdout.take().map(|out| tokio::spawn(copy_lines(out, log(), id, LogSource::Stdout, None)));
+        let stderr = child
+            .stderr
+            .take()
+            .map(|err| tokio::spawn(copy_lines(err, log(), id, LogSource::Stderr, Some(Arc::clone(&tail)))));
         Ok(Self { child, id, tail, output: stdout.into_iter().chain(stderr).collect() })
     }
 

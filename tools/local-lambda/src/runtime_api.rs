@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -20,6 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::error::InvokeError;
+
+/// Pause after a connection that could not be accepted. The process tries again until its environment's time is up.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const ROOT: &str = "/2018-06-01/runtime/";
 
@@ -57,11 +61,11 @@ impl RuntimeApi {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let accept = tokio::spawn(async move {
-            // A failed accept says something about one connection (or about a process that is out of files and
-            // will be killed for not answering); the listener stays.
             loop {
-                if let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, calls.clone()));
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(serve(stream, calls.clone()))),
+                    // Out of files, as a rule: the next try would fail at once and keep a core busy.
+                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
                 }
             }
         });
@@ -83,7 +87,10 @@ async fn serve(stream: TcpStream, calls: mpsc::Sender<Call>) {
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(request: Request<Incoming>, calls: mpsc::Sender<Call>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    calls: mpsc::Sender<Call>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default().to_owned();
     let parts: Vec<&str> = path.split('/').collect();
     Ok(match (request.method(), parts.as_slice()) {
@@ -117,7 +124,9 @@ async fn next(calls: &mpsc::Sender<Call>) -> Response<Full<Bytes>> {
         .header("lambda-runtime-invoked-function-arn", delivery.function_arn)
         .header("lambda-runtime-trace-id", delivery.trace_id)
         .body(Full::new(delivery.payload))
-        .unwrap_or_else(|_| refused(StatusCode::INTERNAL_SERVER_ERROR, "Headers", "a header could not be built"))
+        .unwrap_or_else(|_| {
+            refused(StatusCode::INTERNAL_SERVER_ERROR, "Headers", "a header could not be built")
+        })
 }
 
 async fn take_answer(
@@ -125,13 +134,16 @@ async fn take_answer(
     request_id: String,
     answer: Result<Bytes, InvokeError>,
 ) -> Response<Full<Bytes>> {
-    let too_large = matches!(&answer, Err(InvokeError::Unhandled { error_type, .. }) if error_type == TOO_LARGE);
+    let too_large =
+        matches!(&answer, Err(InvokeError::Unhandled { error_type, .. }) if error_type == TOO_LARGE);
     let (reply, decision) = oneshot::channel();
     if calls.send(Call::Answer { request_id, answer, accepted: reply }).await.is_err() {
         return gone();
     }
     match decision.await {
-        Ok(true) if too_large => refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "answer too large"),
+        Ok(true) if too_large => {
+            refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "answer too large")
+        }
         Ok(true) => accepted(),
         Ok(false) => refused(StatusCode::BAD_REQUEST, "InvalidRequestID", "this invocation is not in hand"),
         Err(_) => gone(),
@@ -142,7 +154,8 @@ async fn take_answer(
 const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
 
 async fn read_response(request: Request<Incoming>) -> Result<Bytes, InvokeError> {
-    let failed = |error_type: &str, message: String| InvokeError::Unhandled { error_type: error_type.into(), message };
+    let failed =
+        |error_type: &str, message: String| InvokeError::Unhandled { error_type: error_type.into(), message };
     match Limited::new(request.into_body(), PAYLOAD_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {

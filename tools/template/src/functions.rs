@@ -160,7 +160,7 @@ fn route(context: &Context<'_>, event: &Node<'_>) -> Result<Route, TemplateError
     let api_id =
         context.resolver.resource_with_reference("AWS::Serverless::HttpApi", &event.need("ApiId")?)?;
     let api = context.resources.need(&api_id)?.need("Properties")?;
-    api.only(&["Auth", "FailOnWarnings"])?;
+    api.only(&["Auth"])?;
     Ok(Route {
         method: event.need("Method")?.text()?.to_uppercase(),
         path: event.need("Path")?.text()?,

@@ -215,9 +215,9 @@ impl Reader {
                 Some(Err(fault)) => self.answer.fault = Some(fault),
                 None => {}
             },
-            Field::ModelVersion => self.answer.model_version = text(&self.text),
-            Field::BlockReason => self.answer.block_reason = text(&self.text),
-            Field::FinishReason => self.candidate.finish_reason = text(&self.text),
+            Field::ModelVersion => self.answer.model_version = Some(text(&self.text)),
+            Field::BlockReason => self.answer.block_reason = Some(text(&self.text)),
+            Field::FinishReason => self.candidate.finish_reason = Some(text(&self.text)),
             Field::Thought | Field::Other => {}
         }
         self.key.clear();
@@ -274,6 +274,9 @@ fn keep(text: &mut Vec<u8>, part: &[u8]) {
     text.extend_from_slice(part.get(..room).unwrap_or(part));
 }
 
-fn text(bytes: &[u8]) -> Option<String> {
-    Some(if bytes.len() > TEXT_MAX { String::new() } else { String::from_utf8_lossy(bytes).into_owned() })
+fn text(bytes: &[u8]) -> String {
+    if bytes.len() > TEXT_MAX { String::new() } else { String::from_utf8_lossy(bytes).into_owned() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,12 +53,24 @@ impl Gemini {
         let Some(secret) = request.secret else {
             return Err(not_sent("no key was given for a provider that needs one"));
         };
-        let deadline = Instant::now() + timeout;
-        let call = self.http_request(&request, secret)?;
+        let raw = self.call(&request, secret, Instant::now() + timeout).await?;
+        drawn(raw, request.model).await.map_err(DrawError::Refused)
+    }
+
+    /// One call. Nothing that it returns contains the key.
+    async fn call(
+        &self,
+        request: &DrawRequest<'_>,
+        secret: &Secret,
+        deadline: Instant,
+    ) -> Result<RawImage, DrawError> {
+        let call = self.http_request(request, secret)?;
         let (connection, response) = self.send(call, deadline).await?;
         let read = timeout_at(deadline, self.read(connection, response)).await;
-        let raw = read.map_err(|_| timed_out())?.map_err(DrawError::Refused)?;
-        drawn(raw, request.model, secret).await.map_err(DrawError::Refused)
+        let mut raw =
+            read.map_err(|_| timed_out())?.map_err(|refusal| DrawError::Refused(redacted(refusal, secret)))?;
+        raw.model_version = raw.model_version.filter(|version| !version.contains(secret.reveal()));
+        Ok(raw)
     }
 
     fn http_request(
@@ -157,10 +169,9 @@ async fn read_answer(body: &mut Incoming) -> Result<Answer, Refusal> {
 }
 
 /// Checks the picture. Hashing up to 20 MB takes tens of milliseconds: not on a thread that serves others.
-async fn drawn(raw: RawImage, model: &ModelName, secret: &Secret) -> Result<DrawnImage, Refusal> {
+async fn drawn(raw: RawImage, model: &ModelName) -> Result<DrawnImage, Refusal> {
     let drawn_by = raw
         .model_version
-        .filter(|version| !version.contains(secret.reveal()))
         .and_then(|version| ModelName::parse(&version).ok())
         .unwrap_or_else(|| model.clone());
     let bytes = raw.bytes;
@@ -180,6 +191,19 @@ async fn drawn(raw: RawImage, model: &ModelName, secret: &Secret) -> Result<Draw
 }
 
 const CONNECTION_LOST: &str = "the connection was lost";
+
+/// Only enumerated words are kept of an answer, and a key in capitals would look like one.
+fn redacted(mut refusal: Refusal, secret: &Secret) -> Refusal {
+    if let Refusal::ContentBlocked { detail }
+    | Refusal::NoImage { detail }
+    | Refusal::InvalidRequest { detail }
+    | Refusal::Unavailable { detail } = &mut refusal
+        && detail.contains(secret.reveal())
+    {
+        "REDACTED".clone_into(detail);
+    }
+    refusal
+}
 
 fn not_sent(detail: &str) -> DrawError {
     DrawError::NotSent { detail: detail.to_owned() }

@@ -34,7 +34,7 @@ impl Local {
 }
 
 /// Width and height of a shape: about 1,024² or 2,048² pixels, sides multiples of 16 and 32.
-pub fn dimensions(shape: Shape) -> (u32, u32) {
+fn dimensions(shape: Shape) -> (u32, u32) {
     let (width, height) = match shape.aspect_ratio {
         AspectRatio::R1x1 => (1024, 1024),
         AspectRatio::R2x3 => (832, 1248),

@@ -35,7 +35,11 @@ pub(crate) struct DynamoDb {
 
 impl DynamoDb {
     /// Opens (or makes) the file and serves it on `listener`.
-    pub(crate) fn start(file: &Path, listener: TcpListener, sweep_interval: Duration) -> Result<Self, StartError> {
+    pub(crate) fn start(
+        file: &Path,
+        listener: TcpListener,
+        sweep_interval: Duration,
+    ) -> Result<Self, StartError> {
         let database = open(file)?;
         let upkeep = upkeep::start(database.clone(), file, sweep_interval)?;
         let (stop, stopped) = oneshot::channel();
@@ -44,7 +48,11 @@ impl DynamoDb {
     }
 
     /// See [`crate::LocalAws::ensure_table`].
-    pub(crate) async fn ensure_table(&self, definition: Value, ttl_attribute: Option<&str>) -> Result<(), EnsureError> {
+    pub(crate) async fn ensure_table(
+        &self,
+        definition: Value,
+        ttl_attribute: Option<&str>,
+    ) -> Result<(), EnsureError> {
         let database = self.database.clone();
         let ttl_attribute = ttl_attribute.map(str::to_owned);
         tokio::task::spawn_blocking(move || tables::ensure(&database, definition, ttl_attribute.as_deref()))
@@ -55,7 +63,9 @@ impl DynamoDb {
     pub(crate) async fn sweep_expired_items(&self) -> Result<usize, dynoxide::DynoxideError> {
         let database = self.database.clone();
         let sweep = tokio::task::spawn_blocking(move || database.sweep_ttl());
-        sweep.await.unwrap_or_else(|stopped| Err(dynoxide::DynoxideError::InternalServerError(stopped.to_string())))
+        sweep
+            .await
+            .unwrap_or_else(|stopped| Err(dynoxide::DynoxideError::InternalServerError(stopped.to_string())))
     }
 
     pub(crate) async fn stop(self) {
@@ -69,7 +79,8 @@ impl DynamoDb {
 }
 
 fn open(file: &Path) -> Result<Database, StartError> {
-    let path = file.to_str().ok_or_else(|| StartError::storage(SERVICE, "the data folder's path is not Unicode"))?;
+    let path =
+        file.to_str().ok_or_else(|| StartError::storage(SERVICE, "the data folder's path is not Unicode"))?;
     let database = Database::new(path).map_err(|error| StartError::storage(SERVICE, error))?;
     // The engine opens its file in write-ahead mode with `synchronous = FULL`: one flush to the disk per commit, which only
     // matters when power fails. Leaving its bulk mode is its one way to say `synchronous = NORMAL`.

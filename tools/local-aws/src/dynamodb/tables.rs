@@ -102,7 +102,11 @@ impl Table<'_> {
             let same_name = |other: &&Value| other.get("IndexName") == index.get("IndexName");
             match indexes(present.get("GlobalSecondaryIndexes")).iter().find(same_name) {
                 Some(other) if other.get("KeySchema") == index.get("KeySchema") => {}
-                Some(_) => return Err(self.differs(format!("index {}", index.get("IndexName").unwrap_or(&Value::Null)))),
+                Some(_) => {
+                    return Err(
+                        self.differs(format!("index {}", index.get("IndexName").unwrap_or(&Value::Null)))
+                    );
+                }
                 None => self.update(json!({
                     "AttributeDefinitions": wanted.get("AttributeDefinitions"),
                     "GlobalSecondaryIndexUpdates": [{"Create": index}],
@@ -198,7 +202,10 @@ mod tests {
     }
 
     fn described(database: &Database) -> Value {
-        Table { database, name: "jobs".to_owned(), resource: "table jobs".to_owned() }.describe().unwrap().unwrap()
+        Table { database, name: "jobs".to_owned(), resource: "table jobs".to_owned() }
+            .describe()
+            .unwrap()
+            .unwrap()
     }
 
     fn ttl(database: &Database) -> Option<String> {
@@ -237,7 +244,10 @@ mod tests {
         other["KeySchema"] = json!([{"AttributeName": "pk", "KeyType": "HASH"}]);
         other["AttributeDefinitions"] = json!([{"AttributeName": "pk", "AttributeType": "S"}]);
         let refused = ensure(&database, other, None).unwrap_err().to_string();
-        assert_eq!(refused, "table jobs exists with another key schema: move the data folder away to begin anew");
+        assert_eq!(
+            refused,
+            "table jobs exists with another key schema: move the data folder away to begin anew"
+        );
     }
 
     #[test]

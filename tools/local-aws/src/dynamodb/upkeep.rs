@@ -27,7 +27,11 @@ const FORGET: &str = "DELETE FROM _stream_records
     WHERE created_at < ?1 AND id IN (SELECT id FROM _stream_records ORDER BY id LIMIT ?2)";
 
 /// Begins the upkeep of `database`, which lives in `file`. It ends when the handle is aborted.
-pub(super) fn start(database: Database, file: &Path, interval: Duration) -> Result<JoinHandle<()>, StartError> {
+pub(super) fn start(
+    database: Database,
+    file: &Path,
+    interval: Duration,
+) -> Result<JoinHandle<()>, StartError> {
     let streams = open_streams(file).map_err(|error| StartError::storage(SERVICE, error))?;
     Ok(tokio::spawn(run(database, streams, interval)))
 }
@@ -61,7 +65,9 @@ fn once(database: &Database, streams: &Connection) {
     match database.sweep_ttl() {
         Ok(0) => {}
         Ok(expired) => tracing::debug!(service = SERVICE, expired, "items expired"),
-        Err(error) => tracing::warn!(service = SERVICE, %error, "expired items could not be swept; the next round tries again"),
+        Err(error) => {
+            tracing::warn!(service = SERVICE, %error, "expired items could not be swept; the next round tries again");
+        }
     }
     if let Err(error) = forget_old_records(streams) {
         tracing::warn!(service = SERVICE, %error, "old stream records are kept; the next round tries again");

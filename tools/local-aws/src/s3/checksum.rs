@@ -106,12 +106,19 @@ impl Declared {
     /// `BadDigest` naming the first that differs.
     pub(super) fn verify(&mut self, found: &mut Digests) -> S3Result<()> {
         if self.md5.as_deref().is_some_and(|declared| declared != found.md5) {
-            return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
+            return Err(s3_error!(
+                BadDigest,
+                "The Content-MD5 you specified did not match what we received."
+            ));
         }
-        for ((name, declared), (_, found)) in self.checksums.slots().into_iter().zip(found.checksums.slots()) {
+        for ((name, declared), (_, found)) in self.checksums.slots().into_iter().zip(found.checksums.slots())
+        {
             if declared.is_some() && declared != found {
                 let name = name.to_uppercase();
-                return Err(s3_error!(BadDigest, "The {name} you specified did not match the calculated checksum."));
+                return Err(s3_error!(
+                    BadDigest,
+                    "The {name} you specified did not match the calculated checksum."
+                ));
             }
         }
         Ok(())
@@ -175,7 +182,9 @@ fn announced(headers: &HeaderMap) -> S3Result<Option<&'static str>> {
     let algorithm = known.into_iter().find(|known| name.strip_prefix(PREFIX) == Some(known));
     match (algorithm, names.next()) {
         (Some(algorithm), None) => Ok(Some(algorithm)),
-        _ => Err(s3_error!(InvalidRequest, "The value specified in the x-amz-trailer header is not supported")),
+        _ => {
+            Err(s3_error!(InvalidRequest, "The value specified in the x-amz-trailer header is not supported"))
+        }
     }
 }
 
@@ -212,7 +221,10 @@ mod tests {
             let mut declared = Declared::of(None, Checksums::default(), &HeaderMap::new()).unwrap();
             declared.trailer = Some(name);
             let mut headers = HeaderMap::new();
-            headers.insert(format!("{PREFIX}{name}").parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+            headers.insert(
+                format!("{PREFIX}{name}").parse::<http::HeaderName>().unwrap(),
+                value.parse().unwrap(),
+            );
             declared.complete(Some(&headers)).unwrap();
             let mut found = digests(&declared, b"123456789");
             assert!(declared.verify(&mut found).is_ok(), "{name}");
@@ -223,7 +235,8 @@ mod tests {
 
     #[test]
     fn an_announced_trailer_must_come() {
-        let mut declared = Declared::of(None, Checksums::default(), &trailer("x-amz-checksum-crc32")).unwrap();
+        let mut declared =
+            Declared::of(None, Checksums::default(), &trailer("x-amz-checksum-crc32")).unwrap();
         for trailers in [None, Some(HeaderMap::new())] {
             let error = declared.complete(trailers.as_ref()).unwrap_err();
             assert_eq!(error.code().as_str(), "MalformedTrailerError");

@@ -41,7 +41,13 @@ impl Files {
     }
 
     pub(super) fn incoming(&self, digester: Digester) -> Incoming {
-        Incoming { folder: self.0.clone(), pending: Vec::new(), pending_bytes: 0, sink: None, digester: Some(digester) }
+        Incoming {
+            folder: self.0.clone(),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            sink: None,
+            digester: Some(digester),
+        }
     }
 
     pub(super) fn open_file(&self, name: &str) -> std::io::Result<File> {
@@ -162,7 +168,9 @@ impl Incoming {
 }
 
 /// Runs `work` on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
 }
 

@@ -67,7 +67,9 @@ pub(super) enum Condition {
 #[derive(Debug, PartialEq)]
 pub(super) enum Written {
     /// It took effect; the file of the object it replaced, if any, is nobody's now.
-    Done { replaced: Option<String> },
+    Done {
+        replaced: Option<String>,
+    },
     /// The condition does not hold; nothing changed.
     Refused,
     /// There is no object for `If-Match` to match.
@@ -111,7 +113,8 @@ impl Index {
         then: impl FnOnce(Entry) -> T,
     ) -> rusqlite::Result<Option<T>> {
         let connection = self.lock();
-        let select = "SELECT file, bytes, etag, modified_at, headers FROM objects WHERE bucket = ?1 AND key = ?2";
+        let select =
+            "SELECT file, bytes, etag, modified_at, headers FROM objects WHERE bucket = ?1 AND key = ?2";
         let found = connection.prepare_cached(select)?.query_row([bucket, key], entry).optional()?;
         Ok(found.map(then))
     }
@@ -133,7 +136,8 @@ impl Index {
                 ON CONFLICT DO UPDATE SET file = excluded.file, bytes = excluded.bytes, etag = excluded.etag,
                     modified_at = excluded.modified_at, headers = excluded.headers";
             let headers = to_json(&entry.headers)?;
-            let row = params![bucket, key, entry.file, entry.bytes, entry.etag, entry.modified_at_ms, headers];
+            let row =
+                params![bucket, key, entry.file, entry.bytes, entry.etag, entry.modified_at_ms, headers];
             transaction.prepare_cached(upsert)?.execute(row)?;
         }
         transaction.commit()?;

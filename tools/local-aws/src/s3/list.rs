@@ -1,7 +1,9 @@
 //! ListObjectsV2: keys in the order of their bytes, a page at a time.
 
 use data_encoding::BASE64URL_NOPAD;
-use s3s::dto::{CommonPrefix, ETag, EncodingType, ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass};
+use s3s::dto::{
+    CommonPrefix, ETag, EncodingType, ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass,
+};
 use s3s::{S3Result, s3_error};
 
 use super::index::Entry;
@@ -35,7 +37,11 @@ pub(super) async fn page(store: &Store, input: ListObjectsV2Input) -> S3Result<L
         key_count: Some(i32::try_from(listing.objects.len() + listing.prefixes.len()).unwrap_or(i32::MAX)),
         contents: Some(listing.objects.into_iter().map(|(key, entry)| object(written(key), entry)).collect()),
         common_prefixes: Some(
-            listing.prefixes.into_iter().map(|prefix| CommonPrefix { prefix: Some(written(prefix)) }).collect(),
+            listing
+                .prefixes
+                .into_iter()
+                .map(|prefix| CommonPrefix { prefix: Some(written(prefix)) })
+                .collect(),
         ),
         is_truncated: Some(truncated),
         next_continuation_token: listing.last.map(|last| BASE64URL_NOPAD.encode(last.as_bytes())),
@@ -68,7 +74,8 @@ impl Listing {
             Some(token) => Some(last_of(token)?),
             None => start_after.map(str::to_owned),
         };
-        let after = after.map(|after| if self.is_common(&after) { behind_all(&after) } else { behind(&after) });
+        let after =
+            after.map(|after| if self.is_common(&after) { behind_all(&after) } else { behind(&after) });
         Ok(after.unwrap_or_default().max(self.prefix.clone()))
     }
 
@@ -88,18 +95,13 @@ impl Listing {
                 return None;
             }
             self.room -= 1;
-            next = match self.common_prefix(&key) {
-                Some(common) => {
-                    let skip = behind_all(&common);
-                    self.prefixes.push(common);
-                    Some(skip)
-                }
-                None => {
-                    let skip = behind(&key);
-                    self.objects.push((key, entry));
-                    Some(skip)
-                }
-            };
+            if let Some(common) = self.common_prefix(&key) {
+                next = Some(behind_all(&common));
+                self.prefixes.push(common);
+            } else {
+                next = Some(behind(&key));
+                self.objects.push((key, entry));
+            }
         }
         if complete { None } else { next }
     }
@@ -122,7 +124,8 @@ impl Listing {
 }
 
 fn last_of(token: &str) -> S3Result<String> {
-    let decoded = BASE64URL_NOPAD.decode(token.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded =
+        BASE64URL_NOPAD.decode(token.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     decoded.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
 }
 
@@ -150,5 +153,7 @@ fn object(key: String, entry: Entry) -> Object {
 /// Percent-encoding as S3 answers `encoding-type=url`: all but unreserved characters and the slash.
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/*".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

@@ -42,7 +42,8 @@ impl S3Server {
         let keys = &settings.credentials;
         let service = service::Service { store: store.clone(), region: settings.region.clone() };
         let mut builder = S3ServiceBuilder::new(service);
-        builder.set_auth(SimpleAuth::from_single(keys.access_key_id.as_str(), keys.secret_access_key.as_str()));
+        builder
+            .set_auth(SimpleAuth::from_single(keys.access_key_id.as_str(), keys.secret_access_key.as_str()));
         builder.set_access(Signed { counters });
         let service = HandleError::new(builder.build(), unanswerable);
         let server = HttpServer::start(SERVICE, listener, Router::new().fallback_service(service));

@@ -4,7 +4,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
-use s3s::dto::*;
+use s3s::dto::{
+    ChecksumType, CreateBucketInput, CreateBucketOutput, DeleteObjectInput, DeleteObjectOutput, ETag,
+    ETagCondition, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, IfMatch, IfNoneMatch, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput,
+    PutObjectOutput, StreamingBlob, Timestamp,
+};
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{Checksums, Declared};
@@ -32,7 +37,7 @@ impl S3 for Service {
             return Err(s3_error!(BucketAlreadyOwnedByYou, "The bucket exists and is yours: go on."));
         }
         let location = Some(format!("/{bucket}"));
-        Ok(S3Response::new(CreateBucketOutput { location, ..Default::default() }))
+        Ok(S3Response::new(CreateBucketOutput { location }))
     }
 
     async fn head_bucket(
@@ -56,7 +61,10 @@ impl S3 for Service {
         // a broken connection instead of the answer.
         let mut received = self.store.receive(body, &declared).await?;
         if input.content_length.is_some_and(|bytes| u64::try_from(bytes) != Ok(received.bytes)) {
-            return Err(s3_error!(IncompleteBody, "You did not provide the number of bytes specified by Content-Length"));
+            return Err(s3_error!(
+                IncompleteBody,
+                "You did not provide the number of bytes specified by Content-Length"
+            ));
         }
         let trailers = trailing_headers.and_then(|trailers| trailers.take());
         declared.complete(trailers.as_ref())?;
@@ -91,8 +99,15 @@ impl S3 for Service {
         } else {
             Checksums::default()
         };
-        let Headers { content_type, content_encoding, content_language, content_disposition, cache_control, metadata, .. } =
-            entry.headers;
+        let Headers {
+            content_type,
+            content_encoding,
+            content_language,
+            content_disposition,
+            cache_control,
+            metadata,
+            ..
+        } = entry.headers;
         let output = GetObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             body: Some(StreamingBlob::wrap(pieces)),
@@ -125,8 +140,15 @@ impl S3 for Service {
         let entry = self.store.head(&input.bucket, &input.key).await?;
         check_read((input.if_match, input.if_none_match), &entry)?;
         let checksums = input.checksum_mode.map(|_| entry.headers.checksums).unwrap_or_default();
-        let Headers { content_type, content_encoding, content_language, content_disposition, cache_control, metadata, .. } =
-            entry.headers;
+        let Headers {
+            content_type,
+            content_encoding,
+            content_language,
+            content_disposition,
+            cache_control,
+            metadata,
+            ..
+        } = entry.headers;
         Ok(S3Response::new(HeadObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some(length(entry.bytes)),
@@ -179,18 +201,27 @@ fn write_condition(if_match: Option<&IfMatch>, if_none_match: Option<&IfNoneMatc
         (None, Some(IfNoneMatch::Any)) => Ok(Condition::Absent),
         (Some(IfMatch::Any), None) => Ok(Condition::Present),
         (Some(IfMatch::ETag(tag)), None) => Ok(Condition::Matches(tag.value().to_owned())),
-        _ => Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented")),
+        _ => Err(s3_error!(
+            NotImplemented,
+            "A header you provided implies functionality that is not implemented"
+        )),
     }
 }
 
 /// `If-Match` and `If-None-Match` of a read.
-fn check_read((if_match, if_none_match): (Option<IfMatch>, Option<IfNoneMatch>), entry: &Entry) -> S3Result<()> {
+fn check_read(
+    (if_match, if_none_match): (Option<IfMatch>, Option<IfNoneMatch>),
+    entry: &Entry,
+) -> S3Result<()> {
     let names = |condition: &ETagCondition| match condition {
         ETagCondition::Any => true,
         ETagCondition::ETag(tag) => tag.value() == entry.etag,
     };
     if if_match.as_ref().is_some_and(|condition| !names(condition)) {
-        return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
+        return Err(s3_error!(
+            PreconditionFailed,
+            "At least one of the pre-conditions you specified did not hold"
+        ));
     }
     if if_none_match.as_ref().is_some_and(names) {
         return Err(s3_error!(NotModified, "Not Modified"));
@@ -222,7 +253,8 @@ fn stored_headers(input: &PutObjectInput, checksums: Checksums) -> Headers {
 
 /// `aws-chunked` is how the body travelled, not what the object is.
 fn without_transfer_coding(encoding: &str) -> Option<String> {
-    let kept: Vec<&str> = encoding.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
+    let kept: Vec<&str> =
+        encoding.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked").collect();
     (!kept.is_empty()).then(|| kept.join(", "))
 }
 

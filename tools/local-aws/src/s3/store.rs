@@ -115,12 +115,16 @@ impl Store {
     /// What is known of an object.
     pub(super) async fn head(&self, bucket: &str, key: &str) -> S3Result<Entry> {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        let found = self.run(move |inner| found(&inner.index, &bucket, &key, |entry| entry)).await?;
-        found
+        self.run(move |inner| found(&inner.index, &bucket, &key, |entry| entry)).await?
     }
 
     /// An object and the bytes of it that `range` selects. The bytes are those of the entry, whatever is written meanwhile.
-    pub(super) async fn get<R>(&self, bucket: &str, key: &str, range: R) -> S3Result<(Entry, std::ops::Range<u64>, Pieces)>
+    pub(super) async fn get<R>(
+        &self,
+        bucket: &str,
+        key: &str,
+        range: R,
+    ) -> S3Result<(Entry, std::ops::Range<u64>, Pieces)>
     where
         R: FnOnce(&Entry) -> S3Result<std::ops::Range<u64>> + Send + 'static,
     {
@@ -134,7 +138,8 @@ impl Store {
                 })?;
                 Ok(opened.flatten().and_then(|(entry, range, mut file)| {
                     seek(&mut file, range.start).map_err(internal)?;
-                    let first = read_some(&mut file, piece_bytes(range.end - range.start)).map_err(internal)?;
+                    let first =
+                        read_some(&mut file, piece_bytes(range.end - range.start)).map_err(internal)?;
                     Ok((entry, range, file, first))
                 }))
             })
@@ -146,7 +151,12 @@ impl Store {
     }
 
     /// Up to `limit` objects whose keys are `from` or later, in the order of their bytes.
-    pub(super) async fn range(&self, bucket: &str, from: &str, limit: usize) -> S3Result<Vec<(String, Entry)>> {
+    pub(super) async fn range(
+        &self,
+        bucket: &str,
+        from: &str,
+        limit: usize,
+    ) -> S3Result<Vec<(String, Entry)>> {
         let (bucket, from) = (bucket.to_owned(), from.to_owned());
         self.run(move |inner| inner.index.range(&bucket, &from, limit)).await
     }
@@ -184,7 +194,12 @@ fn piece_bytes(left: u64) -> usize {
     usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES))
 }
 
-fn found<T>(index: &Index, bucket: &str, key: &str, then: impl FnOnce(Entry) -> T) -> rusqlite::Result<S3Result<T>> {
+fn found<T>(
+    index: &Index,
+    bucket: &str,
+    key: &str,
+    then: impl FnOnce(Entry) -> T,
+) -> rusqlite::Result<S3Result<T>> {
     if let Some(found) = index.find(bucket, key, then)? {
         return Ok(Ok(found));
     }
@@ -195,9 +210,10 @@ fn found<T>(index: &Index, bucket: &str, key: &str, then: impl FnOnce(Entry) -> 
 fn outcome(written: Written) -> S3Result<Option<String>> {
     match written {
         Written::Done { replaced } => Ok(replaced),
-        Written::Refused => {
-            Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"))
-        }
+        Written::Refused => Err(s3_error!(
+            PreconditionFailed,
+            "At least one of the pre-conditions you specified did not hold"
+        )),
         Written::NoSuchKey => Err(no_such_key()),
         Written::NoSuchBucket => Err(no_such_bucket()),
     }

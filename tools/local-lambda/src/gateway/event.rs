@@ -188,7 +188,11 @@ fn headers(place: &Place<'_>, request: &Incoming<'_>) -> BTreeMap<String, String
 
 fn cookies(headers: &HeaderMap) -> Vec<String> {
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|value| value.split("; ")).filter(|cookie| !cookie.is_empty()).map(str::to_owned).collect()
+    cookies
+        .flat_map(|value| value.split("; "))
+        .filter(|cookie| !cookie.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Decoded; the values of a repeated name joined by commas.

@@ -8,23 +8,23 @@ mod response;
 mod route;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderName;
-use http::{HeaderMap, Request, Response, Uri, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
 
-use crate::error::InvokeError;
+use crate::error::{InvokeError, SettingsError};
 use crate::ids;
+use crate::running::{Running, StopSignal};
 use response::Own;
 pub use route::Route;
 use route::{Access, Routes};
@@ -32,8 +32,11 @@ use route::{Access, Routes};
 /// HTTP APIs take bodies of up to 10 MB. Source: API Gateway quotas.
 const BODY_BYTES: usize = 10 * 1024 * 1024;
 
-/// How long a client may take to send its headers.
-const HEADER_LIMIT: Duration = Duration::from_secs(30);
+/// How long a client may take to send its headers, and how long it may keep an idle connection.
+const HEADER_LIMIT: Duration = Duration::from_secs(75);
+
+/// Pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a gateway is.
 pub struct GatewaySettings {
@@ -65,9 +68,7 @@ impl GatewaySettings {
 /// A running HTTP API.
 pub struct Gateway {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
-    /// Closed when the last connection has ended.
-    open: mpsc::Receiver<Infallible>,
+    running: Running,
 }
 
 struct Shared {
@@ -82,21 +83,23 @@ impl Gateway {
     /// Listens on 127.0.0.1.
     ///
     /// # Errors
-    /// When the port is taken.
-    pub async fn start(settings: GatewaySettings) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
-        let address = listener.local_addr()?;
+    /// When the port is taken, and for two routes that fit the same requests.
+    pub async fn start(settings: GatewaySettings) -> Result<Self, SettingsError> {
+        let port = settings.port;
+        let routes = Routes::new(settings.routes)?;
+        let listening = |source| SettingsError::Listen { port, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
         let shared = Arc::new(Shared {
             account_id: settings.account_id,
             api_id: settings.api_id,
             port: address.port(),
-            routes: Routes::new(settings.routes),
+            routes,
             integration_timeout: settings.integration_timeout,
         });
-        let (stop, stopping) = watch::channel(false);
-        let (held, open) = mpsc::channel(1);
-        tokio::spawn(accept(listener, shared, stopping, held));
-        Ok(Self { address, stop, open })
+        let (running, stop) = Running::new();
+        tokio::spawn(accept(listener, shared, stop));
+        Ok(Self { address, running })
     }
 
     /// Where it listens.
@@ -105,44 +108,31 @@ impl Gateway {
     }
 
     /// Takes no more requests, and waits up to `grace` for those under way.
-    pub async fn shutdown(mut self, grace: Duration) {
-        self.stop.send_replace(true);
-        let _ = tokio::time::timeout(grace, self.open.recv()).await;
+    pub async fn shutdown(self, grace: Duration) {
+        self.running.shutdown(grace).await;
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    mut stopping: watch::Receiver<bool>,
-    held: mpsc::Sender<Infallible>,
-) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: StopSignal) {
     loop {
         let accepted = tokio::select! {
-            // A dropped gateway stops as well.
-            _ = stopping.wait_for(|stop| *stop) => return,
+            () = stop.stopped() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                tokio::spawn(serve(stream, peer.ip(), Arc::clone(&shared), stopping.clone(), held.clone()));
+                tokio::spawn(serve(stream, peer.ip(), Arc::clone(&shared), stop.clone()));
             }
             Err(error) => {
                 // Out of files, as a rule: the next try would fail at once and keep a core busy.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    source_ip: IpAddr,
-    shared: Arc<Shared>,
-    mut stopping: watch::Receiver<bool>,
-    held: mpsc::Sender<Infallible>,
-) {
+async fn serve(stream: TcpStream, source_ip: IpAddr, shared: Arc<Shared>, mut stop: StopSignal) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
         let shared = Arc::clone(&shared);
@@ -156,12 +146,11 @@ async fn serve(
     // Errors here are the client's doing: it went away, or did not speak HTTP.
     tokio::select! {
         _ = connection.as_mut() => {}
-        _ = stopping.wait_for(|stop| *stop) => {
+        () = stop.stopped() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
     }
-    drop(held);
 }
 
 impl Shared {
@@ -207,11 +196,98 @@ impl Shared {
             caller,
         };
         let event = event::build(&place, incoming).map_err(|_| Own::InternalServerError)?;
-        let answer = tokio::time::timeout(self.integration_timeout, route.function.invoke(event)).await;
-        let answer = answer.unwrap_or_else(|_| {
-            let after = self.integration_timeout;
-            Err(InvokeError::TimedOut { after })
-        });
-        todo_marker(answer, request_id)
+        let invoked = tokio::time::timeout(self.integration_timeout, route.function.invoke(event)).await;
+        let Ok(answer) = invoked else { return Err(Own::ServiceUnavailable) };
+        let answer = answer.map_err(|error| own_answer_to(&error, route))?;
+        response::from_answer(&answer, request_id).map_err(|error| {
+            tracing::warn!(function.name = route.function.name(), route.key = route.key(), %error, "answered 500");
+            Own::InternalServerError
+        })
     }
+}
+
+/// What an HTTP API tells its client when the function gave no answer.
+fn own_answer_to(error: &InvokeError, route: &Route) -> Own {
+    match error {
+        InvokeError::Throttled { .. } | InvokeError::Stopped => Own::ServiceUnavailable,
+        InvokeError::PayloadTooLarge { .. } => Own::TooLarge,
+        InvokeError::Unhandled { .. }
+        | InvokeError::InitFailed { .. }
+        | InvokeError::TimedOut { .. }
+        | InvokeError::Crashed { .. } => {
+            tracing::warn!(function.name = route.function.name(), route.key = route.key(), %error, "answered 500");
+            Own::InternalServerError
+        }
+    }
+}
+
+/// The authorizer's part: the bearer token is the caller's name, 1 to 64 of `A-Z a-z 0-9 _ -`.
+fn caller(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let sound = (1..=64).contains(&token.len()) && token.bytes().all(allowed);
+    (sound && scheme.eq_ignore_ascii_case("bearer")).then_some(token)
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Own> {
+    if body.size_hint().lower() > BODY_BYTES as u64 {
+        return Err(Own::TooLarge);
+    }
+    match Limited::new(body, BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Own::TooLarge),
+        Err(_) => Err(Own::BadRequest),
+    }
+}
+
+/// A `Host` that is surely part of a valid URL: on AWS nothing else arrives at a function, because the name must be
+/// the API's. `lambda_http` builds a URL from it and panics when it cannot.
+fn host_is_sound(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let (name, rest) = match host.find(']') {
+        Some(end) => host.split_at(end + 1),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    name_is_sound(name) && (port.is_empty() || port.parse::<u16>().is_ok())
+}
+
+fn name_is_sound(name: &str) -> bool {
+    if let Some(address) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let label = |label: &str| {
+        let encoded = label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && !encoded && label.bytes().all(allowed)
+    };
+    let labels: Vec<&str> = name.strip_suffix('.').unwrap_or(name).split('.').collect();
+    // URLs read a name that ends in a number as an IPv4 address.
+    let is_name =
+        labels.last().is_some_and(|last| last.starts_with(|first: char| first.is_ascii_alphabetic()));
+    name.parse::<Ipv4Addr>().is_ok() || (is_name && labels.into_iter().all(label))
+}
+
+/// Headers that belong to one connection (RFC 9110, 7.6.1) and are not passed on.
+fn hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
+    const ALWAYS: [&str; 9] = [
+        "connection",
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let named = || {
+        let connection =
+            headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+        connection
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case(name.as_str()))
+    };
+    ALWAYS.contains(&name.as_str()) || named()
 }

@@ -1,0 +1,101 @@
+//! What the stand-in saw.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// A picture was sent.
+    Drawn,
+    /// Answered with this status and word: `429 RATE_LIMIT`, `400 API_KEY_INVALID`, `200 IMAGE_SAFETY`.
+    Answered(u16, String),
+    /// The connection was broken on purpose.
+    Reset,
+    /// The client went away before the answer.
+    Abandoned,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// When it arrived, since the start.
+    pub at: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// The key it came with; empty when there was none.
+    pub key: String,
+    /// The key's project; empty for an unknown key.
+    pub project: String,
+    /// The model it named.
+    pub model: String,
+    /// Its prompt; empty when it could not be read.
+    pub prompt: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    start: Instant,
+    /// In the order of arrival; `None` while under way.
+    calls: Vec<Option<Call>>,
+    /// Raised by clearing, so that a call that ends afterwards finds no place.
+    cleared: usize,
+    in_flight: usize,
+    in_flight_max: usize,
+    connections: usize,
+}
+
+impl Log {
+    pub(super) const fn new(start: Instant) -> Self {
+        Self { start, calls: Vec::new(), cleared: 0, in_flight: 0, in_flight_max: 0, connections: 0 }
+    }
+
+    /// A call arrives; the number is for [`Log::end`].
+    pub(super) fn begin(&mut self) -> usize {
+        self.calls.push(None);
+        self.in_flight += 1;
+        self.in_flight_max = self.in_flight_max.max(self.in_flight);
+        self.cleared + self.calls.len() - 1
+    }
+
+    pub(super) fn end(&mut self, number: usize, call: Call) {
+        self.in_flight -= 1;
+        let place = number.checked_sub(self.cleared).and_then(|at| self.calls.get_mut(at));
+        if let Some(place) = place {
+            *place = Some(call);
+        }
+    }
+
+    pub(super) fn since_start(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(super) const fn connected(&mut self) {
+        self.connections += 1;
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.calls.iter().flatten().cloned().collect()
+    }
+
+    pub(super) fn arrived(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) const fn in_flight_max(&self) -> usize {
+        self.in_flight_max
+    }
+
+    pub(super) const fn connections(&self) -> usize {
+        self.connections
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.cleared += self.calls.len();
+        self.calls.clear();
+        self.in_flight_max = self.in_flight;
+    }
+}

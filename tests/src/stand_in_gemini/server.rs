@@ -1,0 +1,346 @@
+//! Connections and calls of the stand-in.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use darkroom_core::request::{AspectRatio, ImageSize, Shape};
+use futures::stream;
+use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt as _, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::bodies::{self, Answer};
+use super::call_log::{Call, Outcome};
+use super::quota::Over;
+use super::{Behaviour, Faults, Latency, State, lock};
+
+/// A request's body is read this far.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// Takes connections until aborted; they end with it.
+pub(super) async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        // A failed accept is the client's loss: it sees a reset.
+        if let Ok((stream, _)) = listener.accept().await {
+            lock(&state).log.connected();
+            connections.spawn(serve(stream, Arc::clone(&state)));
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+    drop(stream.set_nodelay(true));
+    let reset = Arc::new(Notify::new());
+    let service = {
+        let reset = Arc::clone(&reset);
+        service_fn(move |request| boxed(call(request, Arc::clone(&state), Arc::clone(&reset))))
+    };
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // The client sees whatever went wrong.
+        _ = &mut connection => {}
+        () = reset.notified() => {
+            // Closing with zero linger sends RST instead of FIN.
+            let stream = connection.into_parts().io.into_inner();
+            drop(stream.set_zero_linger());
+        }
+    }
+}
+
+type Body = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+fn boxed(call: impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static) -> Answering {
+    Box::pin(call)
+}
+
+/// Logs a call when it ends, also when the client goes away in the middle.
+struct Logged {
+    state: Arc<Mutex<State>>,
+    number: usize,
+    arrived: Instant,
+    call: Call,
+}
+
+impl Logged {
+    fn begin(state: &Arc<Mutex<State>>, key: String, model: String) -> Self {
+        let mut locked = lock(state);
+        let at = locked.log.since_start();
+        let number = locked.log.begin();
+        drop(locked);
+        let call = Call {
+            at,
+            took: Duration::ZERO,
+            key,
+            project: String::new(),
+            model,
+            prompt: String::new(),
+            outcome: Outcome::Abandoned,
+        };
+        Self { state: Arc::clone(state), number, arrived: Instant::now(), call }
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        self.call.took = self.arrived.elapsed();
+        lock(&self.state).log.end(self.number, self.call.clone());
+    }
+}
+
+/// What a request asks for.
+struct Asked {
+    prompt: String,
+    shape: Shape,
+}
+
+async fn call(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+    reset: Arc<Notify>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let key = api_key(&head.headers);
+    let model = model(&head.method, &head.uri);
+    let mut logged = Logged::begin(&state, key.clone().unwrap_or_default(), model.clone().unwrap_or_default());
+    let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map(http_body_util::Collected::to_bytes);
+    let asked = body.ok().and_then(|body| parse(&body));
+    if let Some(asked) = &asked {
+        logged.call.prompt.clone_from(&asked.prompt);
+    }
+    let (Some(model), Some(key)) = (model, key) else {
+        let message = "Method doesn't allow unregistered callers (callers without established identity).";
+        let answer = if head.headers.contains_key("x-goog-api-key") {
+            bodies::error(404, "NOT_FOUND", "Requested entity was not found.", None)
+        } else {
+            bodies::error(403, "PERMISSION_DENIED", message, None)
+        };
+        return Ok(respond(answer, &mut logged));
+    };
+    let Some(asked) = asked else {
+        let message = "Invalid JSON payload received.";
+        return Ok(respond(bodies::error(400, "INVALID_ARGUMENT", message, None), &mut logged));
+    };
+    let fate = fate(&state, &mut logged, &key, &model, &asked);
+    tokio::time::sleep(fate.delay).await;
+    Ok(match fate.behaviour {
+        Behaviour::Hang => std::future::pending().await,
+        Behaviour::Reset => {
+            logged.call.outcome = Outcome::Reset;
+            drop(logged);
+            reset.notify_one();
+            std::future::pending().await
+        }
+        behaviour => match bodies::answer(&behaviour, &key, &logged.call.project, &model) {
+            Some(answer) => respond(answer, &mut logged),
+            None => draw(&state, &mut logged, &behaviour, &model, asked.shape),
+        },
+    })
+}
+
+fn api_key(headers: &HeaderMap) -> Option<String> {
+    headers.get("x-goog-api-key")?.to_str().ok().map(str::to_owned)
+}
+
+/// The model of `POST /v1beta/models/{model}:generateContent`.
+fn model(method: &Method, uri: &Uri) -> Option<String> {
+    let model = uri.path().strip_prefix("/v1beta/models/")?.strip_suffix(":generateContent")?;
+    (method == Method::POST && !model.is_empty() && !model.contains('/')).then(|| model.to_owned())
+}
+
+/// Reads a request as strictly as the real API: a member it does not know is an error.
+fn parse(body: &[u8]) -> Option<Asked> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let known = |object: &Value, names: &[&str]| {
+        object.as_object().is_some_and(|members| members.keys().all(|name| names.contains(&name.as_str())))
+    };
+    let content = body.pointer("/contents/0")?;
+    let config = body.get("generationConfig")?;
+    let image = config.get("imageConfig")?;
+    let modalities = config.get("responseModalities")?.as_array()?;
+    if !known(&body, &["contents", "generationConfig"])
+        || !known(content, &["role", "parts"])
+        || !known(config, &["responseModalities", "imageConfig"])
+        || !known(image, &["aspectRatio", "imageSize"])
+        || !modalities.contains(&Value::from("IMAGE"))
+    {
+        return None;
+    }
+    Some(Asked {
+        prompt: content.pointer("/parts/0/text")?.as_str()?.to_owned(),
+        shape: Shape {
+            aspect_ratio: AspectRatio::parse(image.get("aspectRatio")?.as_str()?)?,
+            size: ImageSize::parse(image.get("imageSize")?.as_str()?)?,
+        },
+    })
+}
+
+/// What is to become of a call, decided when it arrives.
+struct Fate {
+    behaviour: Behaviour,
+    delay: Duration,
+}
+
+fn fate(state: &Mutex<State>, logged: &mut Logged, key: &str, model: &str, asked: &Asked) -> Fate {
+    let mut locked = lock(state);
+    let state = &mut *locked;
+    let now = |behaviour| Fate { behaviour, delay: Duration::ZERO };
+    let (project, behaviour) = match state.keys.get_mut(key) {
+        Some(key) => (key.project.clone(), key.next.pop_front().unwrap_or_else(|| key.behaviour.clone())),
+        None if state.settings.accept_unknown_keys => (key.to_owned(), Behaviour::Draw),
+        None => (String::new(), Behaviour::InvalidKey),
+    };
+    logged.call.project.clone_from(&project);
+    if state.retired_models.iter().any(|retired| retired == model) {
+        return now(Behaviour::NotFound);
+    }
+    let nth = state.prompts.entry(asked.prompt.clone()).or_insert(0);
+    *nth += 1;
+    let mut chance = Chance::new(state.settings.seed, &asked.prompt, *nth);
+    let draws =
+        matches!(behaviour, Behaviour::Draw | Behaviour::DrawAfterDrafts | Behaviour::DrawOnlyThought);
+    if draws {
+        match state.quotas.take(&project, model, state.settings.minute, Instant::now()) {
+            Ok(()) => {}
+            Err(Over::Zero) => return now(Behaviour::ZeroQuota),
+            Err(Over::Day) => return now(Behaviour::PerDay),
+            Err(Over::Minute(free_after)) => return now(Behaviour::PerMinute(free_after)),
+        }
+    }
+    let fault = if behaviour == Behaviour::Draw { fault(&state.settings.faults, &mut chance) } else { None };
+    let delay = match fault {
+        // Refusals of load are quick.
+        Some(Behaviour::BareRateLimit | Behaviour::Status(503)) => Duration::ZERO,
+        _ => latency(state.settings.latency, &mut chance),
+    };
+    Fate { behaviour: fault.unwrap_or(behaviour), delay }
+}
+
+fn fault(faults: &Faults, chance: &mut Chance) -> Option<Behaviour> {
+    let mut draw = chance.unit();
+    let status = match chance.next() % 3 {
+        0 => 500,
+        1 => 503,
+        _ => 504,
+    };
+    let mut meets = |probability: f64| {
+        draw -= probability;
+        draw < 0.0
+    };
+    if meets(faults.rate_limited) {
+        return Some(Behaviour::BareRateLimit);
+    }
+    if meets(faults.server_error) {
+        return Some(Behaviour::Status(status));
+    }
+    if meets(faults.hang) {
+        return Some(Behaviour::Hang);
+    }
+    if meets(faults.reset) {
+        return Some(Behaviour::Reset);
+    }
+    if meets(faults.no_image) {
+        return Some(Behaviour::Finish("NO_IMAGE".to_owned()));
+    }
+    meets(faults.blocked).then(|| Behaviour::Finish("IMAGE_SAFETY".to_owned()))
+}
+
+fn latency(latency: Latency, chance: &mut Chance) -> Duration {
+    match latency {
+        Latency::None => Duration::ZERO,
+        Latency::Fixed(latency) => latency,
+        Latency::LogNormal { median, sigma } => {
+            // Box and Muller's way from two uniform numbers to a normal one.
+            let radius = (-2.0 * (1.0 - chance.unit()).ln()).sqrt();
+            let normal = radius * (std::f64::consts::TAU * chance.unit()).cos();
+            median.mul_f64((sigma * normal).exp())
+        }
+    }
+}
+
+/// Random numbers of one call (splitmix64), the same in every run.
+struct Chance(u64);
+
+impl Chance {
+    fn new(seed: u64, prompt: &str, nth: u64) -> Self {
+        // FNV-1a: short, and stable over versions of the compiler.
+        let hash = prompt.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ hash ^ nth.wrapping_mul(0xd6e8_feb8_6659_fd93))
+    }
+
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 up to but not including 1.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+fn draw(
+    state: &Mutex<State>,
+    logged: &mut Logged,
+    behaviour: &Behaviour,
+    model: &str,
+    shape: Shape,
+) -> Response<Body> {
+    let mut locked = lock(state);
+    let length = locked.settings.image_bytes;
+    let picture = locked.pictures.base64(shape, length);
+    drop(locked);
+    let body = bodies::drawn(model, &picture, behaviour);
+    if *behaviour != Behaviour::ResetInBody {
+        let answer = Answer::ok("DRAWN", body);
+        let response = respond(answer, logged);
+        logged.call.outcome = Outcome::Drawn;
+        return response;
+    }
+    logged.call.outcome = Outcome::Reset;
+    let half = body.slice(..body.len() / 2);
+    let broken = io::Error::new(io::ErrorKind::ConnectionReset, "told to break");
+    let mut response = Response::new(chunked(vec![Ok(Frame::data(half)), Err(broken)]));
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+const JSON: http::HeaderValue = http::HeaderValue::from_static("application/json; charset=UTF-8");
+
+/// Chunked, as the real API answers.
+fn chunked(frames: Vec<io::Result<Frame<Bytes>>>) -> Body {
+    StreamBody::new(stream::iter(frames))
+}
+
+fn respond(answer: Answer, logged: &mut Logged) -> Response<Body> {
+    let Answer { status, body, header, word } = answer;
+    logged.call.outcome = Outcome::Answered(status.as_u16(), word);
+    let mut response = Response::new(chunked(vec![Ok(Frame::data(body))]));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    if let Some((name, value)) = header
+        && let Ok(value) = value.parse()
+    {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}

@@ -1,0 +1,257 @@
+//! Damaged copies of the template: the checks must find each of them faulty.
+
+use darkroom_template::Template;
+use serde_json::{Value, json};
+
+use crate::{faults, read, template};
+
+/// Words for people, without effect on anything. cfn-lint checks that what CloudFormation itself demands is there.
+const WITHOUT_EFFECT: [&str; 3] = ["Description", "Sid", "AWSTemplateFormatVersion"];
+/// Bounds of parameters: they only refuse an operator's mistake earlier than AWS does.
+const EARLY_REFUSALS: [&str; 4] = ["AllowedValues", "MinValue", "MaxValue", "MinLength"];
+
+#[test]
+fn no_line_can_be_deleted() {
+    let template = template();
+    let mut places = Vec::new();
+    collect(template.tree(), "", &mut places);
+    assert!(places.len() > 500, "only {} places", places.len());
+    let missed: Vec<_> =
+        places.into_iter().filter(|place| faults(&without(&template, place)).is_empty()).collect();
+    assert_eq!(missed, [""; 0], "these can be deleted and nobody notices");
+}
+
+/// JSON pointers of everything in `value` that has an effect.
+fn collect(value: &Value, at: &str, places: &mut Vec<String>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(object) => object.iter().map(|(key, child)| (key.replace('/', "~1"), child)).collect(),
+        Value::Array(entries) => {
+            entries.iter().enumerate().map(|(index, child)| (index.to_string(), child)).collect()
+        }
+        _ => return,
+    };
+    for (key, child) in children {
+        let bound = at.starts_with("/Parameters") && EARLY_REFUSALS.contains(&key.as_str());
+        if WITHOUT_EFFECT.contains(&key.as_str()) || bound {
+            continue;
+        }
+        let place = format!("{at}/{key}");
+        places.push(place.clone());
+        collect(child, &place, places);
+    }
+}
+
+fn without(template: &Template, place: &str) -> Template {
+    let mut tree = template.tree().clone();
+    let (parent, key) = place.rsplit_once('/').unwrap();
+    match tree.pointer_mut(parent).unwrap() {
+        Value::Object(object) => object.remove(&key.replace("~1", "/")),
+        Value::Array(entries) => Some(entries.remove(key.parse().unwrap())),
+        _ => None,
+    }
+    .unwrap();
+    Template::from_tree(tree)
+}
+
+#[test]
+fn each_weakening_is_noticed_for_what_it_is() {
+    let sound = template();
+    for (place, value, words) in weakenings() {
+        let mut tree = sound.tree().clone();
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        let parent = format!("/Resources/{parent}");
+        match tree.pointer_mut(&parent).unwrap_or_else(|| panic!("nothing at {parent}")) {
+            Value::Object(object) => drop(object.insert(key.to_owned(), value.clone())),
+            Value::Array(entries) => entries.push(value.clone()),
+            _ => panic!("{parent} has no parts"),
+        }
+        let found = faults(&Template::from_tree(tree));
+        assert!(
+            found.iter().any(|fault| fault.contains(words)),
+            "{place} = {value}: {words:?} not in {found:?}"
+        );
+    }
+}
+
+/// Place below Resources, what is put there, words of the fault. `-` adds to a list.
+fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
+    let mut all = vec![
+        // Both ends of the queue.
+        (
+            "SubmitFunction/Properties/Environment/Variables/DARKROOM_QUEUE_URL",
+            json!({"Ref": "DeadLetterQueue"}),
+            "submit names the queue",
+        ),
+        (
+            "SweeperFunction/Properties/Environment/Variables/DARKROOM_QUEUE_URL",
+            json!({"Ref": "DeadLetterQueue"}),
+            "sweeper names the queue",
+        ),
+        (
+            "SubmitFunction/Properties/Environment/Variables/DARKROOM_QUEUE_URL",
+            json!({"Fn::GetAtt": ["JobQueue", "Arn"]}),
+            "does not start: DARKROOM_QUEUE_URL",
+        ),
+        (
+            "WorkerFunction/Properties/Events/Jobs/Properties/Queue",
+            json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+            "submit names the queue",
+        ),
+        (
+            "JobQueue/Properties/RedrivePolicy/deadLetterTargetArn",
+            json!({"Fn::GetAtt": ["JobQueue", "Arn"]}),
+            "another queue",
+        ),
+        // Times.
+        ("WorkerFunction/Properties/Timeout", json!(231), "six times"),
+        ("WorkerFunction/Properties/Timeout", json!(231), "outlives"),
+        ("JobQueue/Properties/VisibilityTimeout", json!(1379), "six times"),
+        ("JobQueue/Properties/MessageRetentionPeriod", json!(1_209_600), "kept longer"),
+        ("DeadLetterQueue/Properties/MessageRetentionPeriod", json!(345_600), "kept longer"),
+        ("JobQueue/Properties/RedrivePolicy/maxReceiveCount", json!(1), "receives"),
+        ("SubmitFunction/Properties/Timeout", json!(30), "time-outs"),
+        ("SweeperFunction/Properties/Timeout", json!(61), "time-outs"),
+        // Event sources.
+        (
+            "WorkerFunction/Properties/Events/Jobs/Properties/FunctionResponseTypes",
+            json!([]),
+            "one bad message",
+        ),
+        ("WorkerFunction/Properties/Events/Jobs/Properties/BatchSize", json!(1), "batch"),
+        (
+            "SweeperFunction/Properties/Events/EachMinute/Properties/Schedule",
+            json!("rate(5 minutes)"),
+            "time between sweeps",
+        ),
+        (
+            "SweeperFunction/Properties/EventInvokeConfig/MaximumRetryAttempts",
+            json!(2),
+            "retries of a failed sweep",
+        ),
+        (
+            "SweeperFunction/Properties/EventInvokeConfig/MaximumEventAgeInSeconds",
+            json!(3600),
+            "age of a late sweep",
+        ),
+        (
+            "SweeperFunction/Properties/Events/EachMinute/Properties/RetryPolicy/MaximumRetryAttempts",
+            json!(185),
+            "retries of the rule",
+        ),
+        ("SweeperFunction/Properties/ReservedConcurrentExecutions", json!(2), "sweepers at a time"),
+        // Who may call.
+        (
+            "ApiFunction/Properties/Events/ReadJob/Properties/Auth",
+            json!({"Authorizer": "NONE"}),
+            "without the authorizer",
+        ),
+        ("Api/Properties/Auth/Authorizers/Jwt/AuthorizationScopes", json!([]), "authorizer"),
+        ("SubmitFunction/Properties/Events/SubmitJob/Properties/Path", json!("/v1/job"), "routes"),
+        // Who may do what.
+        (
+            "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/-",
+            json!("dynamodb:PutItem"),
+            "worker may dynamodb:PutItem",
+        ),
+        (
+            "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/-",
+            json!("dynamodb:*"),
+            "worker may dynamodb:*",
+        ),
+        (
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/0/Resource",
+            json!("*"),
+            "submit may dynamodb:GetItem on *",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/4/Action/-",
+            json!("sqs:SendMessage"),
+            "api may sqs:SendMessage",
+        ),
+        (
+            "SweeperFunction/Properties/Role",
+            json!({"Fn::GetAtt": ["WorkerRole", "Arn"]}),
+            "a role of its own",
+        ),
+        (
+            "ApiRole/Properties/AssumeRolePolicyDocument/Statement/0/Principal",
+            json!("*"),
+            "who may be ApiRole",
+        ),
+        // The bucket.
+        (
+            "ImageBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy",
+            json!(false),
+            "public access",
+        ),
+        (
+            "ImageBucket/Properties/OwnershipControls/Rules/0/ObjectOwnership",
+            json!("ObjectWriter"),
+            "object ownership",
+        ),
+        (
+            "ImageBucket/Properties/LifecycleConfiguration/Rules/0/ExpirationInDays",
+            json!(90),
+            "object expiry",
+        ),
+        (
+            "ImageBucketPolicy/Properties/PolicyDocument/Statement/0/Condition/Bool/aws:SecureTransport",
+            json!("true"),
+            "TLS only",
+        ),
+        (
+            "ImageBucketPolicy/Properties/PolicyDocument/Statement/0/Resource",
+            json!([{"Fn::GetAtt": ["ImageBucket", "Arn"]}]),
+            "TLS only",
+        ),
+        // Settings.
+        (
+            "WorkerFunction/Properties/Environment/Variables/DARKROOM_CALLS_MAX",
+            json!(2),
+            "it must be at least DARKROOM_ATTEMPTS_MAX",
+        ),
+        (
+            "WorkerFunction/Properties/Environment/Variables/DARKROOM_CALS_MAX",
+            json!(6),
+            "DARKROOM_CALS_MAX, which it never reads",
+        ),
+        (
+            "WorkerFunction/Properties/Environment/Variables/DARKROOM_JOBS_TABLE",
+            json!({"Ref": "LedgerTable"}),
+            "DARKROOM_JOBS_TABLE",
+        ),
+        (
+            "LedgerTable/Properties/TimeToLiveSpecification",
+            json!({"AttributeName": "ttl", "Enabled": true}),
+            "LedgerTable expiry",
+        ),
+        ("JobsTable/Properties/TimeToLiveSpecification/Enabled", json!(false), "JobsTable expiry"),
+        ("JobsTable/Properties/StreamSpecification/StreamViewType", json!("KEYS_ONLY"), "stream of jobs"),
+    ];
+    for table in ["JobsTable", "LedgerTable", "KeysTable", "PushTable"] {
+        let of = |rest: &str| -> &'static str { format!("{table}/{rest}").leak() };
+        all.extend([
+            (of("Properties/DeletionProtectionEnabled"), json!(false), "is protected"),
+            (
+                of("Properties/PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled"),
+                json!(false),
+                "can be recovered",
+            ),
+            (of("Properties/SSESpecification/SSEEnabled"), json!(false), "encryption"),
+            (of("Properties/BillingMode"), json!("PROVISIONED"), "is paid per request"),
+            (of("DeletionPolicy"), json!("Delete"), "DeletionPolicy"),
+            (of("UpdateReplacePolicy"), json!("Delete"), "UpdateReplacePolicy"),
+        ]);
+    }
+    all
+}
+
+#[test]
+fn a_key_that_stands_twice_is_noticed() {
+    let yaml = read("infra/template.yaml");
+    let line = "      VisibilityTimeout: 1380\n";
+    assert!(yaml.contains(line));
+    let error = Template::parse(&yaml.replace(line, &line.repeat(2))).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("duplicate entry with key \"VisibilityTimeout\""), "{cause}");
+}

@@ -1,0 +1,193 @@
+//! Settings, outputs and what deploys them: each variable that a function reads is set, and each that is set is read.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use darkroom_aws::config::{self, ConfigError, Environment, SubmitRules, SweepRules, Tables, WorkerRules};
+use darkroom_template::{Function, Names};
+use serde_json::json;
+
+use crate::{Faults, View, names, read, template};
+
+pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
+    for function in &view.stack.functions {
+        check_settings(function, faults);
+    }
+    check_outputs(view, faults);
+    check_document(view, faults);
+}
+
+/// Reads a function's settings as the function does at its start.
+fn start(binary: &str, environment: &Environment<'_>) -> Result<(), ConfigError> {
+    Tables::read(environment)?;
+    match binary {
+        "submit" => {
+            config::queue_url(environment)?;
+            SubmitRules::read(environment)?;
+        }
+        "api" => {
+            config::queue_url(environment)?;
+            config::image_bucket(environment)?;
+        }
+        "worker" => {
+            config::image_bucket(environment)?;
+            WorkerRules::read(environment)?;
+        }
+        _ => {
+            config::queue_url(environment)?;
+            SweepRules::read(environment)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of the variables that a function asked for at its start.
+fn variables_read(function: &Function) -> Result<BTreeSet<String>, ConfigError> {
+    let asked = RefCell::new(BTreeSet::new());
+    let environment = Environment::from_fn(|name| {
+        asked.borrow_mut().insert(name.to_owned());
+        function.environment.get(name).cloned()
+    });
+    start(&function.binary, &environment)?;
+    drop(environment);
+    Ok(asked.into_inner())
+}
+
+fn check_settings(function: &Function, faults: &mut Faults) {
+    let id = &function.logical_id;
+    match variables_read(function) {
+        Err(error) => faults.require(false, &format!("{id} does not start: {error}")),
+        Ok(asked) => {
+            for set in function.environment.keys().filter(|name| !asked.contains(*name)) {
+                faults.require(false, &format!("{id} is given {set}, which it never reads"));
+            }
+        }
+    }
+    let value = |name: &str| function.environment.get(name).map_or("", String::as_str);
+    for (variable, wanted) in [
+        ("DARKROOM_JOBS_TABLE", "dark-jobs"),
+        ("DARKROOM_LEDGER_TABLE", "dark-ledger"),
+        ("DARKROOM_KEYS_TABLE", "dark-keys"),
+    ] {
+        faults.same(&format!("{id} {variable}"), &value(variable), &wanted);
+    }
+    if ["api", "worker"].contains(&function.binary.as_str()) {
+        let bucket = "dark-images-123456789012-eu-central-1";
+        faults.same(&format!("{id} bucket"), &value("DARKROOM_IMAGE_BUCKET"), &bucket);
+    }
+    check_limits(function, faults);
+}
+
+/// What an operator may set must reach the function; unset, it must be the code's own default.
+fn check_limits(function: &Function, faults: &mut Faults) {
+    let given = Environment::from_fn(|name| function.environment.get(name).cloned());
+    let unset = Environment::from_fn(|_| None);
+    let id = &function.logical_id;
+    let set: BTreeSet<_> = function.environment.keys().map(String::as_str).collect();
+    let tuned: &[&str] = match function.binary.as_str() {
+        "submit" => {
+            faults.same(&format!("{id} rules"), &SubmitRules::read(&given), &SubmitRules::read(&unset));
+            &["DARKROOM_INFLIGHT_MAX"]
+        }
+        "worker" => {
+            let bounds = |environment| WorkerRules::read(environment).map(|rules| rules.bounds);
+            faults.same(&format!("{id} bounds"), &bounds(&given), &bounds(&unset));
+            &["DARKROOM_ATTEMPTS_MAX", "DARKROOM_CALLS_MAX", "DARKROOM_GEMINI_BASE_URL"]
+        }
+        "sweeper" => {
+            faults.same(&format!("{id} rules"), &SweepRules::read(&given), &SweepRules::read(&unset));
+            &["DARKROOM_ATTEMPTS_MAX", "DARKROOM_CALLS_MAX"]
+        }
+        _ => &[],
+    };
+    for variable in tuned {
+        faults.require(set.contains(variable), &format!("{id} is given {variable}"));
+    }
+}
+
+fn check_outputs(view: &View<'_>, faults: &mut Faults) {
+    let queues = "https://sqs.eu-central-1.amazonaws.com/123456789012";
+    let wanted = [
+        ("ApiUrl", "https://api.example".to_owned()),
+        ("DeadLetterQueueUrl", format!("{queues}/dark-jobs-dead")),
+        ("ImageBucket", "dark-images-123456789012-eu-central-1".to_owned()),
+        ("JobsTable", "dark-jobs".to_owned()),
+        ("KeysTable", "dark-keys".to_owned()),
+        ("LedgerTable", "dark-ledger".to_owned()),
+        ("PushTable", "dark-push".to_owned()),
+        ("QueueUrl", format!("{queues}/dark-jobs")),
+    ];
+    let wanted: BTreeMap<_, _> = wanted.map(|(name, value)| (name.to_owned(), value)).into();
+    faults.same("outputs", &view.stack.outputs, &wanted);
+}
+
+fn check_document(view: &View<'_>, faults: &mut Faults) {
+    faults.same("transform", &view.tree["Transform"], &json!("AWS::Serverless-2016-10-31"));
+    let required = view.tree["Parameters"].as_object().into_iter().flatten();
+    let required: BTreeSet<_> = required
+        .filter(|(_, parameter)| parameter.get("Default").is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    faults.same("parameters without a default", &required, &["JwtAudience", "JwtIssuer"].into());
+}
+
+/// Each environment of samconfig.toml, with its `parameter_overrides`.
+fn environments() -> BTreeMap<String, BTreeMap<String, String>> {
+    let config: toml::Table = read("samconfig.toml").parse().unwrap();
+    let sections = config.into_iter().filter(|(name, _)| name != "version" && name != "default");
+    let overrides = |section: toml::Value| {
+        let list = section["deploy"]["parameters"]["parameter_overrides"].as_array().unwrap().clone();
+        let pairs = list.into_iter().map(|pair| {
+            let (name, value) = pair.as_str().unwrap().split_once('=').unwrap();
+            (name.to_owned(), value.to_owned())
+        });
+        pairs.collect()
+    };
+    sections.map(|(name, section)| (name, overrides(section))).collect()
+}
+
+#[test]
+fn both_environments_can_be_deployed() {
+    let environments = environments();
+    assert_eq!(environments.keys().collect::<Vec<_>>(), ["dev", "prod"]);
+    for (environment, parameters) in environments {
+        let stack = template().stack(&Names { parameters, ..names() });
+        stack.unwrap_or_else(|error| panic!("{environment}: {error}"));
+    }
+}
+
+#[test]
+fn every_environment_is_built_and_validated_from_the_template() {
+    let config: toml::Table = read("samconfig.toml").parse().unwrap();
+    for environment in ["default", "dev", "prod"] {
+        let of = |command: &str| config[environment][command]["parameters"].clone();
+        assert_eq!(of("build")["template_file"].as_str(), Some("infra/template.yaml"));
+        assert_eq!(of("build")["build_in_source"].as_bool(), Some(true));
+        assert_eq!(of("validate")["template_file"].as_str(), Some("infra/template.yaml"));
+        assert_eq!(of("validate")["lint"].as_bool(), Some(true));
+    }
+    for environment in ["dev", "prod"] {
+        let stack = config[environment]["global"]["parameters"]["stack_name"].as_str().unwrap();
+        assert_eq!(stack, format!("darkroom-{environment}"));
+        // Otherwise the source template would be deployed, without any binary.
+        assert!(config[environment]["deploy"]["parameters"].get("template_file").is_none());
+    }
+}
+
+#[test]
+fn the_makefile_builds_each_function_for_the_templates_processor() {
+    let makefile = read("infra/Makefile");
+    let stack = template().stack(&names()).unwrap();
+    for function in &stack.functions {
+        let rule = format!("\nbuild-{}: {}\n", function.logical_id, function.binary);
+        assert!(makefile.contains(&rule), "no rule{rule}");
+        let manifest: toml::Table =
+            read(&format!("functions/{}/Cargo.toml", function.binary)).parse().unwrap();
+        assert_eq!(manifest["package"]["name"].as_str(), Some(function.binary.as_str()));
+    }
+    let default = template().tree()["Parameters"]["Architecture"]["Default"].as_str().unwrap().to_owned();
+    assert!(makefile.contains(&format!("\nARCHITECTURE ?= {default}\n")));
+    for (environment, parameters) in environments() {
+        assert_eq!(parameters.get("Architecture"), Some(&default), "{environment}");
+    }
+}

@@ -1,0 +1,160 @@
+//! Functions: the times that must agree, their event sources, routes, settings and logs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use darkroom_core::limits;
+use darkroom_template::{Function, Route};
+use serde_json::{Value, json};
+
+use crate::{Faults, View};
+
+/// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
+const ROUTES: [(&str, &str, &str, bool); 8] = [
+    ("submit", "POST", "/v1/jobs", true),
+    ("api", "GET", "/health", false),
+    ("api", "GET", "/v1/account", true),
+    ("api", "GET", "/v1/account/entries", true),
+    ("api", "GET", "/v1/jobs", true),
+    ("api", "GET", "/v1/jobs/{id}", true),
+    ("api", "GET", "/v1/models", true),
+    ("api", "POST", "/v1/jobs/{id}/cancel", true),
+];
+
+pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
+    let binaries: BTreeSet<_> =
+        view.stack.functions.iter().map(|function| function.binary.as_str()).collect();
+    faults.same("functions", &binaries, &["api", "submit", "sweeper", "worker"].into());
+    for function in &view.stack.functions {
+        check_runtime(view, function, faults);
+        check_logs(view, function, faults);
+    }
+    check_times(view, faults);
+    check_concurrency(view, faults);
+    check_worker(view, faults);
+    check_sweeper(view, faults);
+    check_routes(view, faults);
+    check_authorizer(view, faults);
+}
+
+fn check_runtime(view: &View<'_>, function: &Function, faults: &mut Faults) {
+    let (id, binary) = (&function.logical_id, &function.binary);
+    faults.same(&format!("{id} name"), &function.name, &format!("dark-{binary}"));
+    faults.same(
+        &format!("{id} build"),
+        view.written(&format!("{id}/Metadata/BuildMethod")),
+        &json!("makefile"),
+    );
+    let globals = &view.tree["Globals"]["Function"];
+    faults.same("runtime", &globals["Runtime"], &json!("provided.al2023"));
+    faults.same("processor", &globals["Architectures"], &json!([{"Ref": "Architecture"}]));
+    faults.same("folder of the Makefile", &globals["CodeUri"], &json!("."));
+    let memory_mb = if binary == "worker" { 512 } else { 256 };
+    faults.same(&format!("{id} memory"), &function.memory_mb, &memory_mb);
+}
+
+fn check_logs(view: &View<'_>, function: &Function, faults: &mut Faults) {
+    let id = &function.logical_id;
+    faults.same(&format!("{id} log lines"), &function.logging.format.as_str(), &"JSON");
+    faults.same(&format!("{id} log level"), &function.logging.level.as_str(), &"INFO");
+    let level = &view.tree["Globals"]["Function"]["LoggingConfig"]["SystemLogLevel"];
+    faults.same("Lambda's own log level", level, &json!("WARN"));
+    let group = &view.written(&format!("{id}/Properties/LoggingConfig/LogGroup"))["Ref"];
+    let properties = view.written(&format!("{}/Properties", group.as_str().unwrap_or("?")));
+    let name = json!({"Fn::Sub": format!("/aws/lambda/${{AWS::StackName}}-{}", function.binary)});
+    faults.same(&format!("{id} log group"), &properties["LogGroupName"], &name);
+    let retention = json!({"Ref": "LogRetentionDays"});
+    faults.same(&format!("{id} log retention"), &properties["RetentionInDays"], &retention);
+}
+
+/// "Times that must agree": the constants agree among themselves at compile time, and here with the template.
+fn check_times(view: &View<'_>, faults: &mut Faults) {
+    let timeouts: BTreeMap<_, _> =
+        view.stack.functions.iter().map(|function| (function.binary.as_str(), function.timeout)).collect();
+    let wanted = [
+        ("api", limits::HTTP_TIMEOUT),
+        ("submit", limits::HTTP_TIMEOUT),
+        ("sweeper", limits::SWEEPER_TIMEOUT),
+        ("worker", limits::WORKER_TIMEOUT),
+    ];
+    faults.same("time-outs", &timeouts, &wanted.into());
+    let worker = timeouts.get("worker").copied().unwrap_or_default();
+    let source = view.function("worker").and_then(|worker| worker.queue_source.as_ref());
+    let queue = source.and_then(|source| view.stack.queue(&source.queue_logical_id));
+    let visibility = queue.and_then(|queue| queue.attributes.get("VisibilityTimeout")?.parse().ok());
+    let visibility = visibility.map(Duration::from_secs).unwrap_or_default();
+    faults.require(visibility >= worker * 6, "visibility is at least six times the worker's time-out");
+    faults.require(worker + limits::LEASE_MARGIN <= limits::LEASE_MAX, "a lease outlives its invocation");
+}
+
+fn check_concurrency(view: &View<'_>, faults: &mut Faults) {
+    let reserved = |binary: &str| view.function(binary).and_then(|function| function.reserved_concurrency);
+    faults.same("sweepers at a time", &reserved("sweeper"), &Some(1));
+    faults.require(reserved("submit").is_some(), "submit has environments of its own");
+    faults.require(reserved("api").is_some(), "api cannot take the environments of submit");
+}
+
+fn check_worker(view: &View<'_>, faults: &mut Faults) {
+    let Some(source) = view.function("worker").and_then(|worker| worker.queue_source.as_ref()) else {
+        return faults.require(false, "the worker listens to a queue");
+    };
+    faults.require(source.report_batch_item_failures, "one bad message does not fail its batch");
+    faults.same("batch", &source.batch_size, &10);
+    faults.require(source.maximum_concurrency.is_some(), "the number of workers is limited");
+
+    let url = view.stack.queue(&source.queue_logical_id).map(|queue| queue.url.as_str());
+    for producer in ["submit", "sweeper", "api"] {
+        let named =
+            view.function(producer).and_then(|function| function.environment.get("DARKROOM_QUEUE_URL"));
+        let what = format!("{producer} names the queue that the worker listens to");
+        faults.same(&what, &named.map(String::as_str), &url);
+    }
+    let others = view.stack.functions.iter().filter(|function| function.binary != "worker");
+    faults.require(
+        others.into_iter().all(|function| function.queue_source.is_none()),
+        "only the worker consumes",
+    );
+}
+
+fn check_sweeper(view: &View<'_>, faults: &mut Faults) {
+    let Some(sweeper) = view.function("sweeper") else { return };
+    let Some(schedule) = &sweeper.schedule else {
+        return faults.require(false, "the sweeper is started by the clock");
+    };
+    faults.same("time between sweeps", &schedule.every, &limits::SWEEP);
+    faults.same("retries of a failed sweep", &schedule.retry_attempts, &0);
+    faults.same("age of a late sweep", &schedule.maximum_event_age, &limits::SWEEP);
+    // The same twice: the rule's policy holds until Lambda has the event, the function's after that.
+    let events = view.written(&format!("{}/Properties/Events", sweeper.logical_id));
+    let rule =
+        events.as_object().and_then(|events| events.values().find(|event| event["Type"] == "Schedule"));
+    let policy = rule.map_or(&Value::Null, |rule| &rule["Properties"]["RetryPolicy"]);
+    let wanted = json!({"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": limits::SWEEP.as_secs()});
+    faults.same("retries of the rule", policy, &wanted);
+}
+
+fn check_routes(view: &View<'_>, faults: &mut Faults) {
+    let of_function = |function: &Function| {
+        let binary = function.binary.clone();
+        let route =
+            move |route: &Route| (binary.clone(), route.method.clone(), route.path.clone(), route.auth);
+        function.routes.iter().map(route).collect::<Vec<_>>()
+    };
+    let found: BTreeSet<_> = view.stack.functions.iter().flat_map(of_function).collect();
+    let wanted = ROUTES.map(|(binary, method, path, auth)| (binary.into(), method.into(), path.into(), auth));
+    faults.same("routes", &found, &wanted.into());
+    let open = found.iter().filter(|(_, _, path, auth)| path.starts_with("/v1") && !auth).count();
+    faults.same("routes below /v1 without the authorizer", &open, &0);
+}
+
+fn check_authorizer(view: &View<'_>, faults: &mut Faults) {
+    let auth = json!({
+        "DefaultAuthorizer": "Jwt",
+        "Authorizers": {"Jwt": {
+            "IdentitySource": "$request.header.Authorization",
+            "AuthorizationScopes": [{"Ref": "JwtScope"}],
+            "JwtConfiguration": {"issuer": {"Ref": "JwtIssuer"}, "audience": [{"Ref": "JwtAudience"}]},
+        }},
+    });
+    faults.same("authorizer", view.written("Api/Properties/Auth"), &auth);
+}

@@ -1,0 +1,166 @@
+//! Tables, queues and the bucket.
+
+use std::collections::BTreeSet;
+
+use darkroom_core::limits;
+use darkroom_template::Queue;
+use serde_json::{Value, json};
+
+use crate::{Faults, View};
+
+/// A record lives this long at most after it settled: a published image's.
+const RECORD_DAYS_MAX: u64 = 400;
+
+pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
+    check_tables(view, faults);
+    check_jobs_table(view, faults);
+    check_queues(view, faults);
+    check_bucket(view, faults);
+    check_bucket_policy(view, faults);
+}
+
+fn check_tables(view: &View<'_>, faults: &mut Faults) {
+    let names: BTreeSet<_> = view.stack.tables.iter().map(|table| table.name.as_str()).collect();
+    faults.same("tables", &names, &["dark-jobs", "dark-keys", "dark-ledger", "dark-push"].into());
+    for table in &view.stack.tables {
+        let id = table.logical_id.as_str();
+        let request = &table.create_table;
+        faults.same(&format!("{id} is paid per request"), &request["BillingMode"], &json!("PAY_PER_REQUEST"));
+        faults.same(&format!("{id} is protected"), &request["DeletionProtectionEnabled"], &json!(true));
+        faults.same(
+            &format!("{id} encryption"),
+            &request["SSESpecification"],
+            &json!({"Enabled": true, "SSEType": "KMS"}),
+        );
+        faults.same(&format!("{id} keys"), &request["KeySchema"], &key_schema("pk", "sk"));
+        let recovery = view
+            .written(&format!("{id}/Properties/PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled"));
+        faults.same(&format!("{id} can be recovered"), recovery, &json!(true));
+        check_retained(view, id, faults);
+        // Money never expires; keys live until a person removes them.
+        let expires = ["dark-jobs", "dark-push"].contains(&table.name.as_str());
+        faults.same(&format!("{id} expiry"), &table.ttl_attribute.as_deref(), &expires.then_some("ttl"));
+        if table.name != "dark-jobs" {
+            faults.same(&format!("{id} attributes"), &attributes(request), &attribute_set(&["pk S", "sk S"]));
+        }
+    }
+}
+
+fn check_jobs_table(view: &View<'_>, faults: &mut Faults) {
+    let Some(jobs) = view.stack.tables.iter().find(|table| table.name == "dark-jobs") else { return };
+    let request = &jobs.create_table;
+    let stream = json!({"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"});
+    faults.same("stream of jobs", &request["StreamSpecification"], &stream);
+    let wanted = ["pk S", "sk S", "shard S", "due_at N", "wait_at N", "user S", "created_at N"];
+    faults.same("attributes of jobs", &attributes(request), &attribute_set(&wanted));
+    let index = |name: &str, hash: &str, range: &str| {
+        json!({
+            "IndexName": name,
+            "KeySchema": key_schema(hash, range),
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        })
+    };
+    let indexes = json!([
+        index("due", "shard", "due_at"),
+        index("waiting", "shard", "wait_at"),
+        index("by_user", "user", "created_at")
+    ]);
+    faults.same("indexes of jobs", &request["GlobalSecondaryIndexes"], &indexes);
+}
+
+fn key_schema(hash: &str, range: &str) -> Value {
+    json!([{"AttributeName": hash, "KeyType": "HASH"}, {"AttributeName": range, "KeyType": "RANGE"}])
+}
+
+/// Names and types of a request's attributes, in no order.
+fn attributes(request: &Value) -> BTreeSet<String> {
+    let definitions = request["AttributeDefinitions"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    definitions
+        .map(|definition| {
+            format!("{} {}", text(&definition["AttributeName"]), text(&definition["AttributeType"]))
+        })
+        .collect()
+}
+
+fn attribute_set(attributes: &[&str]) -> BTreeSet<String> {
+    attributes.iter().map(|&attribute| attribute.to_owned()).collect()
+}
+
+fn check_retained(view: &View<'_>, id: &str, faults: &mut Faults) {
+    for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+        faults.same(&format!("{id} {policy}"), view.written(&format!("{id}/{policy}")), &json!("Retain"));
+    }
+}
+
+fn seconds(queue: &Queue, attribute: &str) -> u64 {
+    queue.attributes.get(attribute).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn check_queues(view: &View<'_>, faults: &mut Faults) {
+    for queue in &view.stack.queues {
+        let encrypted = queue.attributes.get("SqsManagedSseEnabled").map(String::as_str);
+        faults.same(&format!("{} encryption", queue.logical_id), &encrypted, &Some("true"));
+    }
+    let source = view.function("worker").and_then(|worker| worker.queue_source.as_ref());
+    let Some(jobs) = source.and_then(|source| view.stack.queue(&source.queue_logical_id)) else {
+        return faults.require(false, "the worker listens to a queue");
+    };
+    faults.same("visibility", &seconds(jobs, "VisibilityTimeout"), &limits::VISIBILITY_TIMEOUT.as_secs());
+    let dead = jobs.redrive.as_ref().and_then(|redrive| view.stack.queue(&redrive.dead_letter_queue));
+    let Some(dead) = dead else {
+        return faults.require(false, "messages received too often go to a dead-letter queue");
+    };
+    faults.require(dead.name != jobs.name, "the dead-letter queue is another queue");
+    faults.same("receives", &jobs.redrive.as_ref().map(|redrive| redrive.receives_max), &Some(5));
+
+    let days = |queue: &Queue| seconds(queue, "MessageRetentionPeriod") / 86_400;
+    faults.require(days(dead) > days(jobs), "a dead message is kept longer than it could wait before");
+    faults.same("retention in days", &(days(jobs), days(dead)), &(4, 14));
+    let allowed = json!({"redrivePermission": "byQueue", "sourceQueueArns": [jobs.arn]}).to_string();
+    faults.same("who may dead-letter", &dead.attributes.get("RedriveAllowPolicy"), &Some(&allowed));
+}
+
+fn check_bucket(view: &View<'_>, faults: &mut Faults) {
+    faults.same("buckets", &view.stack.buckets.len(), &1);
+    let Some(bucket) = view.stack.buckets.first() else { return };
+    let id = bucket.logical_id.as_str();
+    check_retained(view, id, faults);
+    let written = |pointer: &str| view.written(&format!("{id}/Properties/{pointer}"));
+    let private = json!({
+        "BlockPublicAcls": true,
+        "BlockPublicPolicy": true,
+        "IgnorePublicAcls": true,
+        "RestrictPublicBuckets": true,
+    });
+    faults.same("public access", written("PublicAccessBlockConfiguration"), &private);
+    let owner = json!([{"ObjectOwnership": "BucketOwnerEnforced"}]);
+    faults.same("object ownership", written("OwnershipControls/Rules"), &owner);
+    let encrypted = json!([{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]);
+    faults.same(
+        "bucket encryption",
+        written("BucketEncryption/ServerSideEncryptionConfiguration"),
+        &encrypted,
+    );
+
+    let lifecycle = json!([
+        {"Id": "expire-images", "Status": "Enabled", "Prefix": "images/", "ExpirationInDays": RECORD_DAYS_MAX + 1},
+        {"Id": "abort-uploads", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
+    ]);
+    faults.same("object expiry", written("LifecycleConfiguration/Rules"), &lifecycle);
+}
+
+fn check_bucket_policy(view: &View<'_>, faults: &mut Faults) {
+    let policy = view.written("ImageBucketPolicy");
+    faults.same("bucket policy type", &policy["Type"], &json!("AWS::S3::BucketPolicy"));
+    faults.same("bucket policy's bucket", &policy["Properties"]["Bucket"], &json!({"Ref": "ImageBucket"}));
+    let document = json!({"Version": "2012-10-17", "Statement": [{
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [{"Fn::GetAtt": ["ImageBucket", "Arn"]}, {"Fn::Sub": "${ImageBucket.Arn}/*"}],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }]});
+    faults.same("TLS only", &policy["Properties"]["PolicyDocument"], &document);
+}

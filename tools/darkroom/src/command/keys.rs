@@ -1,0 +1,290 @@
+//! `darkroom keys`. Secrets come on standard input and are never shown; a key is named by its id.
+
+use std::io::Read as _;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use darkroom_aws::{KeyTable, KeyWrite, now};
+use darkroom_core::id::{KeyId, ModelName, ProjectName};
+use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeState, Secret};
+use darkroom_core::limits::QUOTA_MINUTE;
+use darkroom_core::model::ProviderName;
+use darkroom_core::quota::{Usage, state_at, used};
+use darkroom_core::time::Timestamp;
+use serde_json::json;
+
+use super::Target;
+use crate::output::{print, table};
+
+/// The pool of API keys.
+#[derive(Subcommand)]
+pub(super) enum Keys {
+    /// Adds a key, with its secret on standard input, and its project's limits for a model.
+    Add(Add),
+    /// Lists keys and limits, without secrets.
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Puts a key, and its project's limits, into use again.
+    Enable {
+        /// The key's id.
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Takes a key out of use; calls under way end.
+    Disable {
+        /// The key's id.
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Removes a key and its secret for good.
+    Remove {
+        /// The key's id.
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// A key and its project's limits.
+#[derive(Args)]
+pub(super) struct Add {
+    /// Whose API: gemini.
+    #[arg(long)]
+    provider: String,
+    /// The provider's project that the key belongs to. Limits are the project's: more keys of it add nothing.
+    #[arg(long)]
+    project: String,
+    /// The provider's name of the model.
+    #[arg(long)]
+    model: String,
+    /// The project's calls per minute for this model.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rpm: u32,
+    /// The project's calls per day for this model; without it there is no daily limit.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rpd: Option<u32>,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Keys {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Add(add) => add.run().await,
+            Self::List { target } => list(&target).await,
+            Self::Enable { id, target } => enable(&id, &target).await,
+            Self::Disable { id, target } => disable(&id, &target).await,
+            Self::Remove { id, target } => remove(&id, &target).await,
+        }
+    }
+}
+
+impl Add {
+    async fn run(self) -> anyhow::Result<()> {
+        let provider = ProviderName::parse(&self.provider).filter(|provider| provider.needs_key());
+        let Some(provider) = provider else {
+            let known: Vec<_> =
+                ProviderName::ALL.iter().filter(|p| p.needs_key()).map(|provider| provider.as_str()).collect();
+            bail!("--provider {} is none that needs keys: use {}", self.provider, known.join(" or "));
+        };
+        let project = ProjectName::parse(&self.project).context("--project")?;
+        let model = ModelName::parse(&self.model).context("--model")?;
+        let secret = read_secret()?;
+        let keys = self.target.stores().await?.keys;
+        let id = KeyId::derive(provider.as_str(), secret.reveal());
+        let key = ApiKey { id: id.clone(), provider, project: project.clone(), state: KeyState::Active };
+        let added = keys.add_key(&key, &secret).await? == KeyWrite::Applied;
+        if let Some(there) = keys.key(&id).await?.filter(|there| there.project != project) {
+            keys.remove_key(&key).await?;
+            bail!("this secret is there already, as {id} of project {}: remove it first", there.project);
+        }
+        let scope = Scope {
+            provider,
+            project: project.clone(),
+            model: model.clone(),
+            requests_per_minute: self.rpm,
+            requests_per_day: self.rpd,
+            state: ScopeState::Active,
+            usage: Usage::default(),
+            version: 0,
+        };
+        set_limits(&keys, &scope).await?;
+        print(self.target.json, &json!({"id": id, "added": added, "project": project, "model": model}), || {
+            let what = if added { "added" } else { "is there already" };
+            let per_day = self.rpd.map_or_else(|| "no daily limit".to_owned(), |rpd| format!("{rpd} a day"));
+            format!("{id} {what}; {project} may call {model} {} times a minute, {per_day}", self.rpm)
+        });
+        Ok(())
+    }
+}
+
+/// The secret: all of standard input, so that it is in no history and no process list.
+fn read_secret() -> anyhow::Result<Secret> {
+    let mut text = String::new();
+    std::io::stdin().lock().take(4_096).read_to_string(&mut text).context("standard input cannot be read")?;
+    Secret::parse(&text).map_err(anyhow::Error::msg)
+}
+
+async fn set_limits(keys: &KeyTable, scope: &Scope) -> anyhow::Result<()> {
+    for _ in 0..5 {
+        if keys.add_scope(scope).await? == KeyWrite::Applied {
+            return Ok(());
+        }
+        let there = keys.scopes(scope.provider, &scope.model).await?;
+        let Some(there) = there.into_iter().find(|there| there.project == scope.project) else { continue };
+        let limits = (scope.requests_per_minute, scope.requests_per_day);
+        if (there.requests_per_minute, there.requests_per_day) == limits
+            || keys.set_scope_limits(&there, limits.0, limits.1).await? == KeyWrite::Applied
+        {
+            return Ok(());
+        }
+    }
+    bail!("the limits are being written by others without pause: try again")
+}
+
+/// Every scope that some key of the pool may use.
+async fn scopes(keys: &KeyTable, all: &[ApiKey]) -> anyhow::Result<Vec<Scope>> {
+    let mut scopes = Vec::new();
+    for scope in keys.all_scopes().await? {
+        if all.iter().any(|key| key.provider == scope.provider && key.project == scope.project) {
+            scopes.push(scope);
+        }
+    }
+    Ok(scopes)
+}
+
+async fn list(target: &Target) -> anyhow::Result<()> {
+    let keys = target.stores().await?.keys;
+    let all = keys.keys().await?;
+    let scopes = scopes(&keys, &all).await?;
+    let at = now();
+    let value: Vec<_> = all
+        .iter()
+        .map(|key| {
+            let limits: Vec<_> = scopes
+                .iter()
+                .filter(|scope| scope.provider == key.provider && scope.project == key.project)
+                .map(|scope| {
+                    let (minute, day) = used(&scope.usage, at, QUOTA_MINUTE);
+                    json!({
+                        "model": scope.model, "requests_per_minute": scope.requests_per_minute,
+                        "requests_per_day": scope.requests_per_day, "used_this_minute": minute, "used_today": day,
+                        "state": state_at(scope.state, at),
+                    })
+                })
+                .collect();
+            json!({"id": key.id, "provider": key.provider, "project": key.project, "state": key.state, "scopes": limits})
+        })
+        .collect();
+    print(target.json, &json!(value), || words(&all, &scopes, at));
+    Ok(())
+}
+
+fn words(keys: &[ApiKey], scopes: &[Scope], at: Timestamp) -> String {
+    if keys.is_empty() {
+        return "The pool has no keys. Add one: darkroom keys add --provider gemini --project P --model M --rpm N < secret"
+            .to_owned();
+    }
+    let mut rows = Vec::new();
+    for key in keys {
+        for scope in scopes.iter().filter(|scope| scope.provider == key.provider && scope.project == key.project) {
+            let (minute, day) = used(&scope.usage, at, QUOTA_MINUTE);
+            let per_day = scope.requests_per_day.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+            rows.push(vec![
+                key.id.to_string(),
+                key.provider.to_string(),
+                key.project.to_string(),
+                scope.model.to_string(),
+                key_state(key.state),
+                scope_state(state_at(scope.state, at), at),
+                format!("{minute}/{}", scope.requests_per_minute),
+                format!("{day}/{per_day}"),
+            ]);
+        }
+    }
+    table(&["key", "provider", "project", "model", "key is", "quota is", "minute", "day"], &rows)
+}
+
+fn key_state(state: KeyState) -> String {
+    match state {
+        KeyState::Active => "active".to_owned(),
+        KeyState::Disabled { reason, at } => {
+            let why = match reason {
+                KeyDisabled::ByOperator => "disabled by an operator",
+                KeyDisabled::Invalid => "invalid",
+                KeyDisabled::Billing => "without billing",
+                KeyDisabled::Suspended => "suspended",
+                KeyDisabled::AccountParked => "parked: its account must pay",
+            };
+            format!("{why} since {at}")
+        }
+    }
+}
+
+fn scope_state(state: ScopeState, at: Timestamp) -> String {
+    use darkroom_core::key::{CoolReason, ScopeDisabled};
+    match state {
+        ScopeState::Active => "active".to_owned(),
+        ScopeState::Cooling { reason, until } => {
+            let why = match reason {
+                CoolReason::RateLimited => "throttled",
+                CoolReason::DailyQuota => "day used up",
+            };
+            format!("{why}, free in {}", darkroom_core::time::readable(until.since(at)))
+        }
+        ScopeState::Disabled { reason, at } => {
+            let why = match reason {
+                ScopeDisabled::ZeroQuota => "zero quota",
+                ScopeDisabled::ModelRetired => "model retired",
+            };
+            format!("{why} since {at}")
+        }
+    }
+}
+
+async fn key_of(keys: &KeyTable, id: &str) -> anyhow::Result<ApiKey> {
+    let id = KeyId::parse(id)?;
+    keys.key(&id).await?.with_context(|| format!("there is no key {id}: `darkroom keys list` shows all"))
+}
+
+/// A person has looked: the key and what its project was barred from are tried again.
+async fn enable(id: &str, target: &Target) -> anyhow::Result<()> {
+    let keys = target.stores().await?.keys;
+    let key = key_of(&keys, id).await?;
+    if key.state != KeyState::Active && keys.set_key_state(&key, KeyState::Active).await? == KeyWrite::Refused {
+        bail!("the key has changed meanwhile: look at it with `darkroom keys list` and try again");
+    }
+    let mine = std::slice::from_ref(&key);
+    for scope in scopes(&keys, mine).await?.iter().filter(|scope| scope.state != ScopeState::Active) {
+        if keys.set_scope_state(scope, ScopeState::Active).await? == KeyWrite::Refused {
+            bail!("the quota of {} has changed meanwhile: try again", scope.model);
+        }
+    }
+    print(target.json, &json!({"id": key.id, "state": KeyState::Active}), || format!("{} is active", key.id));
+    Ok(())
+}
+
+async fn disable(id: &str, target: &Target) -> anyhow::Result<()> {
+    let keys = target.stores().await?.keys;
+    let key = key_of(&keys, id).await?;
+    let state = KeyState::Disabled { reason: KeyDisabled::ByOperator, at: now() };
+    if keys.set_key_state(&key, state).await? == KeyWrite::Refused {
+        bail!("the key has changed meanwhile: look at it with `darkroom keys list` and try again");
+    }
+    print(target.json, &json!({"id": key.id, "state": state}), || format!("{} is disabled", key.id));
+    Ok(())
+}
+
+async fn remove(id: &str, target: &Target) -> anyhow::Result<()> {
+    let keys = target.stores().await?.keys;
+    let key = key_of(&keys, id).await?;
+    keys.remove_key(&key).await?;
+    print(target.json, &json!({"id": key.id, "removed": true}), || {
+        format!("{} is removed. The project's limits stay for its other keys.", key.id)
+    });
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! The whole system on one machine: a local AWS, Lambda's part, and the functions' real binaries, as the template
+//! that is deployed describes them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use darkroom_aws::clients::Clients;
+use darkroom_local_aws::{LocalAws, Ports};
+use darkroom_local_lambda::{
+    EventSourceMapping, Function, FunctionSettings, Gateway, GatewaySettings, Lambda, LambdaSettings, MappingSettings,
+    Route, Schedule, ScheduleSettings,
+};
+use darkroom_template::{Names, Stack, Template};
+
+use crate::catalogue;
+use crate::connect::{LOCAL_ACCESS_KEY, LOCAL_SECRET_KEY, Running, Stores};
+
+/// `infra/template.yaml`.
+const TEMPLATE: &str = include_str!("../../../infra/template.yaml");
+/// The stack's name: the first part of every resource's.
+const STACK: &str = "darkroom-local";
+const REGION: &str = "us-east-1";
+const ACCOUNT: &str = "000000000000";
+
+/// How to start a local system.
+#[derive(Clone, Debug)]
+pub struct LocalSettings {
+    /// Holds everything; made when absent.
+    pub data: PathBuf,
+    /// The HTTP API's port; 0 takes any free one.
+    pub port: u16,
+    /// Worker environments at most, each drawing up to ten jobs at a time.
+    pub workers: usize,
+    /// The functions' binaries.
+    pub binaries: PathBuf,
+    /// Settings (`DARKROOM_…`) on top of the template's, for the functions that have them.
+    pub variables: BTreeMap<String, String>,
+    /// Functions' time-outs on top of the template's, by the binary's name: tests shorten them.
+    pub timeouts: BTreeMap<String, Duration>,
+    /// The queue's visibility time-out instead of the template's: tests shorten it.
+    pub visibility_timeout: Option<Duration>,
+}
+
+impl LocalSettings {
+    /// The template's settings, on this folder, with these binaries.
+    pub fn new(data: impl Into<PathBuf>, binaries: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            port: 0,
+            workers: 4,
+            binaries: binaries.into(),
+            variables: BTreeMap::new(),
+            timeouts: BTreeMap::new(),
+            visibility_timeout: None,
+        }
+    }
+}
+
+/// A running local system.
+pub struct LocalSystem {
+    aws: LocalAws,
+    lambda: Lambda,
+    gateway: Gateway,
+    mappings: Vec<EventSourceMapping>,
+    schedules: Vec<Schedule>,
+    running: Running,
+    data: PathBuf,
+    dead_letter_queue_url: String,
+}
+
+/// The names of the functions' binaries, from the template.
+///
+/// # Errors
+/// Never, unless the template was broken when this program was built.
+pub fn function_names() -> anyhow::Result<Vec<String>> {
+    let stack = stack("http://127.0.0.1", "http://127.0.0.1", &BTreeMap::new())?;
+    Ok(stack.functions.into_iter().map(|function| function.binary).collect())
+}
+
+impl LocalSystem {
+    /// Starts everything; answers requests once this returns.
+    ///
+    /// # Errors
+    /// When a folder, port or binary cannot be used; each says what to do.
+    pub async fn start(settings: LocalSettings) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&settings.data)
+            .with_context(|| format!("the data folder {} cannot be made", settings.data.display()))?;
+        let aws = LocalAws::start(aws_settings(&settings.data)).await?;
+        let parameters = BTreeMap::from([("WorkerConcurrency".to_owned(), settings.workers.max(2).to_string())]);
+        let mut stack = stack(aws.sqs_endpoint(), "http://127.0.0.1", &parameters)?;
+        make_stores(&aws, &stack, settings.visibility_timeout).await?;
+        apply(&mut stack, &aws, &settings);
+        let lambda = Lambda::new(lambda_settings(&settings.data))?;
+        let functions = add_functions(&lambda, &stack, &settings)?;
+        let mut running = running(&aws, &stack)?;
+        let stores = Stores::new(&running.access(), &running.sweeper_variables, running.queue_url.clone())?;
+        catalogue::seed(&stores.keys, &catalogue::built_in()?).await?;
+        let gateway = gateway(&stack, &functions, settings.port).await?;
+        running.api_url = format!("http://{}", gateway.address());
+        let mappings = mappings(&stack, &functions, &running)?;
+        let schedules = schedules(&stack, &functions, &settings)?;
+        running.write(&settings.data)?;
+        let dead_letter_queue_url = dead_letter_queue(&stack)?;
+        Ok(Self { aws, lambda, gateway, mappings, schedules, running, data: settings.data, dead_letter_queue_url })
+    }
+
+    /// Where it is.
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// The dead-letter queue's URL.
+    pub fn dead_letter_queue_url(&self) -> &str {
+        &self.dead_letter_queue_url
+    }
+
+    /// The local AWS.
+    pub fn aws(&self) -> &LocalAws {
+        &self.aws
+    }
+
+    /// A function by its binary's name.
+    pub fn function(&self, binary: &str) -> Option<Arc<Function>> {
+        self.lambda.function(&format!("{STACK}-{binary}"))
+    }
+
+    /// The stores, for commands run in this process.
+    ///
+    /// # Errors
+    /// Never, once the system has started.
+    pub fn stores(&self) -> anyhow::Result<Stores> {
+        Stores::new(&self.running.access(), &self.running.sweeper_variables, self.running.queue_url.clone())
+    }
+
+    /// Stops everything. Messages in workers' hands come again after the next start.
+    pub async fn shutdown(self) {
+        const GRACE: Duration = Duration::from_secs(2);
+        self.gateway.shutdown(GRACE).await;
+        for schedule in self.schedules {
+            schedule.shutdown(Duration::ZERO).await;
+        }
+        for mapping in self.mappings {
+            mapping.shutdown(GRACE).await;
+        }
+        self.lambda.shutdown(GRACE).await;
+        self.aws.shutdown().await;
+        Running::remove(&self.data);
+    }
+}
+
+fn aws_settings(data: &Path) -> darkroom_local_aws::Settings {
+    let credentials = darkroom_local_aws::Credentials {
+        access_key_id: LOCAL_ACCESS_KEY.to_owned(),
+        secret_access_key: LOCAL_SECRET_KEY.to_owned(),
+    };
+    darkroom_local_aws::Settings {
+        region: REGION.to_owned(),
+        account_id: ACCOUNT.to_owned(),
+        ports: Ports::default(),
+        ..darkroom_local_aws::Settings::new(data.join("aws"), credentials)
+    }
+}
+
+fn lambda_settings(data: &Path) -> LambdaSettings {
+    let credentials = darkroom_local_lambda::Credentials {
+        access_key_id: LOCAL_ACCESS_KEY.to_owned(),
+        secret_access_key: LOCAL_SECRET_KEY.to_owned(),
+        session_token: None,
+    };
+    LambdaSettings { log_folder: Some(data.join("logs")), ..LambdaSettings::new(REGION, ACCOUNT, credentials) }
+}
+
+/// The template for this machine. On AWS the authorizer checks tokens; here it plays that part without an issuer.
+fn stack(queue_url_prefix: &str, api_url: &str, parameters: &BTreeMap<String, String>) -> anyhow::Result<Stack> {
+    let mut all = BTreeMap::from([
+        ("JwtIssuer".to_owned(), "https://localhost".to_owned()),
+        ("JwtAudience".to_owned(), "darkroom-local".to_owned()),
+    ]);
+    all.extend(parameters.clone());
+    let names = Names {
+        stack: STACK.to_owned(),
+        region: REGION.to_owned(),
+        account: ACCOUNT.to_owned(),
+        partition: "aws".to_owned(),
+        queue_url_prefix: queue_url_prefix.to_owned(),
+        api_url: api_url.to_owned(),
+        parameters: all,
+    };
+    Template::parse(TEMPLATE)
+        .and_then(|template| template.stack(&names))
+        .context("infra/template.yaml cannot be read")
+}
+
+async fn make_stores(aws: &LocalAws, stack: &Stack, visibility_timeout: Option<Duration>) -> anyhow::Result<()> {
+    for table in &stack.tables {
+        aws.ensure_table(table.create_table.clone(), table.ttl_attribute.as_deref()).await?;
+    }
+    for bucket in &stack.buckets {
+        aws.ensure_bucket(&bucket.name).await?;
+    }
+    // A dead-letter queue must be there before the queue that names it.
+    let (first, then): (Vec<_>, Vec<_>) = stack.queues.iter().partition(|queue| queue.redrive.is_none());
+    for queue in first.into_iter().chain(then) {
+        let mut attributes = queue.attributes.clone();
+        if let (Some(timeout), true) = (visibility_timeout, queue.redrive.is_some()) {
+            attributes.insert("VisibilityTimeout".to_owned(), timeout.as_secs().to_string());
+        }
+        aws.ensure_queue(&queue.name, &attributes).await?;
+    }
+    Ok(())
+}
+
+/// Endpoints, and the settings and time-outs on top of the template's.
+fn apply(stack: &mut Stack, aws: &LocalAws, settings: &LocalSettings) {
+    for function in &mut stack.functions {
+        let endpoints = [
+            ("AWS_ENDPOINT_URL_DYNAMODB", aws.dynamodb_endpoint()),
+            ("AWS_ENDPOINT_URL_S3", aws.s3_endpoint()),
+            ("AWS_ENDPOINT_URL_SQS", aws.sqs_endpoint()),
+        ];
+        function.environment.extend(endpoints.map(|(name, url)| (name.to_owned(), url.to_owned())));
+        function.environment.extend(settings.variables.clone());
+        if let Some(timeout) = settings.timeouts.get(&function.binary) {
+            function.timeout = *timeout;
+        }
+    }
+}
+
+fn add_functions(
+    lambda: &Lambda,
+    stack: &Stack,
+    settings: &LocalSettings,
+) -> anyhow::Result<BTreeMap<String, Arc<Function>>> {
+    stack
+        .functions
+        .iter()
+        .map(|function| {
+            let most = function.queue_source.as_ref().and_then(|source| source.maximum_concurrency);
+            let added = lambda.add(FunctionSettings {
+                environment: function.environment.clone(),
+                timeout: function.timeout,
+                memory_mb: function.memory_mb,
+                reserved_concurrency: function.reserved_concurrency.or(most).unwrap_or(10),
+                log_level: function.logging.level.clone(),
+                ..FunctionSettings::new(&function.name, settings.binaries.join(&function.binary))
+            })?;
+            Ok((function.logical_id.clone(), added))
+        })
+        .collect()
+}
+
+fn running(aws: &LocalAws, stack: &Stack) -> anyhow::Result<Running> {
+    let sweeper = stack.functions.iter().find(|function| function.schedule.is_some());
+    let variables = sweeper.map(|function| function.environment.clone()).unwrap_or_default();
+    let queue_url = variables.get("DARKROOM_QUEUE_URL").cloned().context("the sweeper has no DARKROOM_QUEUE_URL")?;
+    Ok(Running {
+        process_id: std::process::id(),
+        api_url: String::new(),
+        region: REGION.to_owned(),
+        dynamodb_url: aws.dynamodb_endpoint().to_owned(),
+        s3_url: aws.s3_endpoint().to_owned(),
+        sqs_url: aws.sqs_endpoint().to_owned(),
+        queue_url,
+        sweeper_variables: variables,
+    })
+}
+
+async fn gateway(
+    stack: &Stack,
+    functions: &BTreeMap<String, Arc<Function>>,
+    port: u16,
+) -> anyhow::Result<Gateway> {
+    let mut routes = Vec::new();
+    for function in &stack.functions {
+        let Some(handle) = functions.get(&function.logical_id) else { continue };
+        for route in &function.routes {
+            let key = format!("{} {}", route.method, route.path);
+            let made = Route::new(&key, handle.clone())?;
+            routes.push(if route.auth { made.authorized() } else { made });
+        }
+    }
+    let settings = GatewaySettings { port, ..GatewaySettings::new(ACCOUNT, routes) };
+    Ok(Gateway::start(settings).await?)
+}
+
+fn mappings(
+    stack: &Stack,
+    functions: &BTreeMap<String, Arc<Function>>,
+    running: &Running,
+) -> anyhow::Result<Vec<EventSourceMapping>> {
+    let mut mappings = Vec::new();
+    for function in &stack.functions {
+        let (Some(source), Some(handle)) = (&function.queue_source, functions.get(&function.logical_id)) else {
+            continue;
+        };
+        let queue = stack.queue(&source.queue_logical_id).context("a function's queue is not in the template")?;
+        mappings.push(EventSourceMapping::start(MappingSettings {
+            client: Clients::new(&running.access()).sqs,
+            queue_url: queue.url.clone(),
+            queue_arn: queue.arn.clone(),
+            function: handle.clone(),
+            batch_size: i32::try_from(source.batch_size).unwrap_or(10),
+            maximum_concurrency: source.maximum_concurrency,
+            report_batch_item_failures: source.report_batch_item_failures,
+        })?);
+    }
+    Ok(mappings)
+}
+
+fn schedules(
+    stack: &Stack,
+    functions: &BTreeMap<String, Arc<Function>>,
+    settings: &LocalSettings,
+) -> anyhow::Result<Vec<Schedule>> {
+    let every = settings.variables.get("DARKROOM_SWEEP_SECONDS").and_then(|text| text.parse().ok());
+    let mut schedules = Vec::new();
+    for function in &stack.functions {
+        let (Some(schedule), Some(handle)) = (&function.schedule, functions.get(&function.logical_id)) else {
+            continue;
+        };
+        schedules.push(Schedule::start(ScheduleSettings {
+            name: format!("{STACK}-{}", function.binary),
+            function: handle.clone(),
+            every: every.map_or(schedule.every, Duration::from_secs),
+            maximum_event_age: schedule.maximum_event_age,
+            account_id: ACCOUNT.to_owned(),
+            region: REGION.to_owned(),
+        })?);
+    }
+    Ok(schedules)
+}
+
+fn dead_letter_queue(stack: &Stack) -> anyhow::Result<String> {
+    let queue = stack.queues.iter().find(|queue| queue.redrive.is_none());
+    queue.map(|queue| queue.url.clone()).context("the template has no dead-letter queue")
+}

@@ -1,0 +1,137 @@
+//! A local AWS in a folder of its own, and the real SDK's clients for it.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use aws_credential_types::Credentials as SdkCredentials;
+use aws_sdk_s3::config::{BehaviorVersion, Region};
+use darkroom_local_aws::{Credentials, LocalAws, Settings};
+use tempfile::TempDir;
+
+pub const KEY: &str = "AKIALOCALDARKROOM";
+pub const SECRET: &str = "a-secret-for-tests-only";
+
+/// Where the three services listen.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    pub dynamodb: String,
+    pub s3: String,
+    pub sqs: String,
+}
+
+pub struct Local {
+    pub aws: LocalAws,
+    folder: TempDir,
+}
+
+impl Local {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { aws: LocalAws::start(settings(folder.path())).await.unwrap(), folder }
+    }
+
+    /// Stops everything and starts it again on the same folder.
+    pub async fn restart(self) -> Self {
+        self.aws.shutdown().await;
+        Self { aws: LocalAws::start(settings(self.folder.path())).await.unwrap(), folder: self.folder }
+    }
+
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            dynamodb: self.aws.dynamodb_endpoint().to_owned(),
+            s3: self.aws.s3_endpoint().to_owned(),
+            sqs: self.aws.sqs_endpoint().to_owned(),
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn s3(&self) -> aws_sdk_s3::Client {
+        s3(&self.endpoints().s3, SECRET)
+    }
+
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        sqs(&self.endpoints().sqs, KEY)
+    }
+
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        dynamodb(&self.endpoints().dynamodb)
+    }
+
+    /// A queue with attributes; its URL.
+    pub async fn queue(&self, name: &str, attributes: &[(&str, &str)]) -> String {
+        let attributes: BTreeMap<String, String> =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.aws.ensure_queue(name, &attributes).await.unwrap().url
+    }
+}
+
+pub fn settings(folder: impl Into<PathBuf>) -> Settings {
+    let credentials = Credentials { access_key_id: KEY.to_owned(), secret_access_key: SECRET.to_owned() };
+    Settings::new(folder, credentials)
+}
+
+fn region() -> Region {
+    Region::from_static("us-east-1")
+}
+
+pub fn s3(endpoint: &str, secret: &str) -> aws_sdk_s3::Client {
+    aws_sdk_s3::Client::from_conf(
+        aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(region())
+            .endpoint_url(endpoint)
+            .force_path_style(true)
+            .credentials_provider(SdkCredentials::new(KEY, secret, None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build(),
+    )
+}
+
+pub fn sqs(endpoint: &str, key: &str) -> aws_sdk_sqs::Client {
+    aws_sdk_sqs::Client::from_conf(
+        aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(region())
+            .endpoint_url(endpoint)
+            .credentials_provider(SdkCredentials::new(key, SECRET, None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build(),
+    )
+}
+
+pub fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
+    aws_sdk_dynamodb::Client::from_conf(
+        aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(region())
+            .endpoint_url(endpoint)
+            .credentials_provider(SdkCredentials::new(KEY, SECRET, None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build(),
+    )
+}
+
+/// A client without the SDK. It wants a TLS provider installed even for plain HTTP.
+pub fn http() -> reqwest::Client {
+    // A second installation finds the first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+/// Asks again and again until there is an answer, for at most ten seconds.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen within ten seconds");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
