@@ -51,7 +51,9 @@ pub(super) fn answer(behaviour: &Behaviour, key: &str, project: &str, model: &st
         Behaviour::Finish(reason) => Answer::ok(reason, finished(model, reason)),
         Behaviour::PromptBlocked(reason) => Answer::ok(reason, prompt_blocked(model, reason)),
         Behaviour::Body(body) => Answer::ok("BODY", body.clone()),
-        Behaviour::InvalidArgument => error(400, "INVALID_ARGUMENT", "Request contains an invalid argument.", None),
+        Behaviour::InvalidArgument => {
+            error(400, "INVALID_ARGUMENT", "Request contains an invalid argument.", None)
+        }
         Behaviour::InvalidKey => {
             let details = error_info("API_KEY_INVALID", service);
             let message = "API key not valid. Please pass a valid API key.";
@@ -67,7 +69,8 @@ pub(super) fn answer(behaviour: &Behaviour, key: &str, project: &str, model: &st
         }
         Behaviour::PaymentRequired => error(402, "PAYMENT_REQUIRED", "Payment is required.", None),
         Behaviour::Suspended => {
-            let consumer = json!({"consumer": format!("projects/{project}"), "containerInfo": format!("api_key:{key}")});
+            let consumer =
+                json!({"consumer": format!("projects/{project}"), "containerInfo": format!("api_key:{key}")});
             let message = format!("Permission denied: Consumer 'api_key:{key}' has been suspended.");
             let details = error_info("CONSUMER_SUSPENDED", consumer);
             named(error(403, denied, &message, Some(details)), "CONSUMER_SUSPENDED")
@@ -82,16 +85,21 @@ pub(super) fn answer(behaviour: &Behaviour, key: &str, project: &str, model: &st
         }
         Behaviour::Forbidden => error(403, denied, "The caller does not have permission", None),
         Behaviour::NotFound => {
-            let message = format!("models/{model} is not found for API version v1beta, or is not supported for generateContent.");
+            let message = format!(
+                "models/{model} is not found for API version v1beta, or is not supported for generateContent."
+            );
             error(404, "NOT_FOUND", &message, None)
         }
         Behaviour::ZeroQuota => named(quota(model, "PerMinute", 0, Duration::from_secs(21)), "ZERO_QUOTA"),
         Behaviour::PerDay => named(quota(model, "PerDay", 100, Duration::from_millis(58_821)), "PER_DAY"),
         Behaviour::PerMinute(delay) => named(quota(model, "PerMinute", 10, *delay), "PER_MINUTE"),
-        Behaviour::BareRateLimit => {
-            named(error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).", None), "BARE")
+        Behaviour::BareRateLimit => named(
+            error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).", None),
+            "BARE",
+        ),
+        Behaviour::Status(status) => {
+            error(*status, status_word(*status), "The service is currently unavailable.", None)
         }
-        Behaviour::Status(status) => error(*status, status_word(*status), "The service is currently unavailable.", None),
         Behaviour::Redirect(to) => {
             let mut answer = Answer::error(302, "REDIRECT", &Value::Null);
             answer.header = Some((header::LOCATION, to.clone()));
@@ -185,10 +193,14 @@ pub(super) fn drawn(model: &str, picture: &[u8], behaviour: &Behaviour) -> Bytes
         _ => (0, false),
     };
     let mut body = Vec::with_capacity(picture.len() + 1024);
-    body.extend_from_slice(b"{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Here is your picture: \"}");
+    body.extend_from_slice(
+        b"{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Here is your picture: \"}",
+    );
     for _ in 0..drafts {
         // A draft is a picture too, but not this one: its base64 decodes to something that is none.
-        body.extend_from_slice(b",{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":\"ZHJhZnQ=\"},\"thought\":true}");
+        body.extend_from_slice(
+            b",{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":\"ZHJhZnQ=\"},\"thought\":true}",
+        );
     }
     body.extend_from_slice(b",{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":\"");
     body.extend_from_slice(picture);

@@ -14,9 +14,10 @@ pub(super) struct Pictures {
 impl Pictures {
     /// The base64 of a PNG of this shape whose file is `length` bytes long, give or take the format's own few.
     pub(super) fn base64(&mut self, shape: Shape, length: usize) -> Bytes {
-        let picture = self.made.entry((shape, length)).or_insert_with(|| {
-            Bytes::from(data_encoding::BASE64.encode(&file(shape, length)).into_bytes())
-        });
+        let picture = self
+            .made
+            .entry((shape, length))
+            .or_insert_with(|| Bytes::from(data_encoding::BASE64.encode(&file(shape, length)).into_bytes()));
         picture.clone()
     }
 }

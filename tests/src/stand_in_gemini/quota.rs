@@ -88,8 +88,7 @@ mod tests {
         quotas.set("p", Limits { per_minute: Some(2), per_day: Some(4) });
         let start = Instant::now();
         let window = Duration::from_secs(10);
-        let mut take =
-            |millis, model| quotas.take("p", model, window, start + Duration::from_millis(millis));
+        let mut take = |millis, model| quotas.take("p", model, window, start + Duration::from_millis(millis));
         assert_eq!(take(0, "m"), Ok(()));
         assert_eq!(take(4_000, "m"), Ok(()));
         assert_eq!(take(9_999, "m"), Err(Over::Minute(Duration::from_millis(1))));

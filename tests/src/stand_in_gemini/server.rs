@@ -117,7 +117,8 @@ async fn call(
     let (head, body) = request.into_parts();
     let key = api_key(&head.headers);
     let model = model(&head.method, &head.uri);
-    let mut logged = Logged::begin(&state, key.clone().unwrap_or_default(), model.clone().unwrap_or_default());
+    let mut logged =
+        Logged::begin(&state, key.clone().unwrap_or_default(), model.clone().unwrap_or_default());
     let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map(http_body_util::Collected::to_bytes);
     let asked = body.ok().and_then(|body| parse(&body));
     if let Some(asked) = &asked {

@@ -11,11 +11,11 @@ const PERMISSIONS: [(&str, &str, &[&str]); 25] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]),
     ("submit", "ledger", &["dynamodb:UpdateItem"]),
-    ("submit", "keys", &["dynamodb:GetItem", "dynamodb:Query"]),
+    ("submit", "keys", &["dynamodb:Query"]),
     ("submit", "queue", &["sqs:SendMessage"]),
     ("submit", "logs", LOGS),
     // Reads and lists jobs, cancels them and refunds; presigns images.
-    ("api", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]),
+    ("api", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]),
     ("api", "jobs/index/waiting", &["dynamodb:Query"]),
     ("api", "jobs/index/by_user", &["dynamodb:Query"]),
     ("api", "ledger", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"]),
@@ -31,10 +31,10 @@ const PERMISSIONS: [(&str, &str, &[&str]); 25] = [
     ("worker", "queue", &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]),
     ("worker", "logs", LOGS),
     // Reads what is due, requeues, settles what cannot be done, sends.
-    ("sweeper", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]),
+    ("sweeper", "jobs", &["dynamodb:BatchGetItem", "dynamodb:UpdateItem"]),
     ("sweeper", "jobs/index/due", &["dynamodb:Query"]),
     ("sweeper", "ledger", &["dynamodb:PutItem", "dynamodb:UpdateItem"]),
-    ("sweeper", "keys", &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]),
+    ("sweeper", "keys", &["dynamodb:UpdateItem"]),
     ("sweeper", "queue", &["sqs:SendMessage"]),
     ("sweeper", "logs", LOGS),
 ];

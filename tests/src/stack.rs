@@ -1,0 +1,268 @@
+//! A whole local system for one test, as its user sees it: HTTP, the operator's stores, and the functions' processes.
+//!
+//! [`TestStack::finish`] ends every test: it fails when a job is left behind or the books do not balance.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use darkroom::audit::{Audit, audit};
+use darkroom::binaries;
+use darkroom::connect::Stores;
+use darkroom::local_system::{LocalSettings, LocalSystem, function_names};
+use darkroom_core::id::UserId;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+/// Waiting for a job ends after this.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One local system.
+pub struct TestStack {
+    /// The system.
+    pub system: LocalSystem,
+    /// An app's side.
+    pub app: App,
+    folder: TempDir,
+}
+
+/// An app: plain HTTP, as any user.
+#[derive(Clone)]
+pub struct App {
+    http: reqwest::Client,
+    url: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The JSON body; null when there is none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// A text field of the body; empty when it is none.
+    pub fn text(&self, field: &str) -> &str {
+        self.body[field].as_str().unwrap_or_default()
+    }
+
+    /// A header; empty when it is absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+/// The folder of the functions' binaries, built once per test program.
+///
+/// # Errors
+/// When they do not build.
+pub async fn function_binaries() -> anyhow::Result<&'static Path> {
+    static BUILT: OnceCell<std::path::PathBuf> = OnceCell::const_new();
+    BUILT
+        .get_or_try_init(|| async { binaries::up_to_date(&function_names()?).await })
+        .await
+        .map(std::path::PathBuf::as_path)
+}
+
+impl TestStack {
+    /// A system with the template's settings, on a folder of its own.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A system whose settings a test changes.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_with(change: impl FnOnce(&mut LocalSettings)) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut settings = LocalSettings::new(folder.path(), function_binaries().await?);
+        change(&mut settings);
+        let system = LocalSystem::start(settings).await?;
+        let app = App::new(&system.running().api_url)?;
+        Ok(Self { system, app, folder })
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The operator's stores.
+    ///
+    /// # Errors
+    /// Never, once the system has started.
+    pub fn stores(&self) -> anyhow::Result<Stores> {
+        self.system.stores()
+    }
+
+    /// Gives a user tokens.
+    ///
+    /// # Errors
+    /// When the ledger refuses.
+    pub async fn grant(&self, user: &str, tokens: u64) -> anyhow::Result<()> {
+        let op_id = darkroom_aws::random_stamp();
+        let user = UserId::parse(user)?;
+        self.stores()?.ledger.grant(&user, tokens, op_id.as_str(), darkroom_aws::now()).await?;
+        Ok(())
+    }
+
+    /// The audit's findings.
+    ///
+    /// # Errors
+    /// When the stores do not answer.
+    pub async fn audit(&self) -> anyhow::Result<Audit> {
+        let stores = self.stores()?;
+        Ok(audit(&stores.jobs, &stores.ledger).await?)
+    }
+
+    /// Waits until a function's log has a line that holds all of these texts.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub async fn logged(&self, function: &str, texts: &[&str]) -> anyhow::Result<String> {
+        let file = self.folder().join("logs").join(format!("darkroom-local-{function}.log"));
+        let started = Instant::now();
+        loop {
+            let log = std::fs::read_to_string(&file).unwrap_or_default();
+            if let Some(line) = log.lines().find(|line| texts.iter().all(|text| line.contains(text))) {
+                return Ok(line.to_owned());
+            }
+            ensure!(started.elapsed() < PATIENCE, "{function} never logged {texts:?}:\n{log}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends the test: every job is settled, the books balance, no function logged an error that `expected` does not
+    /// name, the system stops.
+    ///
+    /// # Errors
+    /// What is left behind or does not add up.
+    pub async fn finish(self) -> anyhow::Result<Audit> {
+        let live = self.stores()?.jobs.all_live().await?;
+        let left: Vec<_> = live.iter().map(|job| format!("{} {}", job.id, job.status().as_str())).collect();
+        ensure!(left.is_empty(), "jobs were left behind: {left:?}");
+        let audit = self.audit().await?;
+        ensure!(audit.faults.is_empty(), "the books do not balance: {:?}", audit.faults);
+        self.system.shutdown().await;
+        Ok(audit)
+    }
+}
+
+impl App {
+    /// An app of the API at this URL.
+    ///
+    /// # Errors
+    /// Never, unless the HTTP client cannot be made.
+    pub fn new(url: &str) -> anyhow::Result<Self> {
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build()?;
+        Ok(Self { http, url: url.to_owned() })
+    }
+
+    /// A request as it stands: method, path, headers, body.
+    ///
+    /// # Errors
+    /// When no answer comes, or one whose body is no JSON.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> anyhow::Result<Answer> {
+        let method = reqwest::Method::from_bytes(method.as_bytes())?;
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        let answer = request.send().await?;
+        let status = answer.status().as_u16();
+        let headers = answer
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let bytes = answer.bytes().await?;
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes)
+                .with_context(|| format!("{status}: {}", String::from_utf8_lossy(&bytes)))?
+        };
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn submit(&self, user: &str, key: &str, body: &Value) -> anyhow::Result<Answer> {
+        let authorization = format!("Bearer {user}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("idempotency-key", key),
+            ("content-type", "application/json"),
+        ];
+        self.send("POST", "/v1/jobs", &headers, Some(body.to_string().into_bytes())).await
+    }
+
+    /// Reads a path as a user.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn get(&self, user: &str, path: &str) -> anyhow::Result<Answer> {
+        self.send("GET", path, &[("authorization", &format!("Bearer {user}"))], None).await
+    }
+
+    /// Posts nothing to a path as a user.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn post(&self, user: &str, path: &str) -> anyhow::Result<Answer> {
+        self.send("POST", path, &[("authorization", &format!("Bearer {user}"))], None).await
+    }
+
+    /// Waits until a job has ended and returns it.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn settled(&self, user: &str, id: &str) -> anyhow::Result<Value> {
+        let started = Instant::now();
+        loop {
+            let job = self.get(user, &format!("/v1/jobs/{id}?wait=5")).await?;
+            if job.status == 200 && !job.body["settled"].is_null() {
+                return Ok(job.body);
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("job {id} has not ended: {} {}", job.status, job.body);
+            }
+        }
+    }
+
+    /// The bytes behind a link.
+    ///
+    /// # Errors
+    /// When the link does not answer with 200.
+    pub async fn download(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.http.get(url).send().await?;
+        ensure!(answer.status() == 200, "{} for {url}", answer.status());
+        Ok(answer.bytes().await?.to_vec())
+    }
+}
