@@ -142,8 +142,7 @@ impl TestStack {
         }
     }
 
-    /// Ends the test: every job is settled, the books balance, no function logged an error that `expected` does not
-    /// name, the system stops.
+    /// Ends the test: every job is settled, the books balance, the system stops.
     ///
     /// # Errors
     /// What is left behind or does not add up.

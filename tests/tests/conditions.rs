@@ -121,7 +121,11 @@ impl Choices {
     fn seen_processing(&mut self, job: &Job) -> SeenProcessing {
         match (Seen::of(job), self.below(3)) {
             (Some(Seen::Processing(seen)), 0 | 1) => seen,
-            _ => SeenProcessing { attempt: self.small(), lease_until: self.moment(), heartbeat_at: self.heartbeat() },
+            _ => SeenProcessing {
+                attempt: self.small(),
+                lease_until: self.moment(),
+                heartbeat_at: self.heartbeat(),
+            },
         }
     }
 
@@ -164,7 +168,11 @@ impl Choices {
                 let due_at_seen = if self.below(3) == 0 { None } else { job.due_at() };
                 Command::Mark { due_at_seen: due_at_seen.unwrap_or(self.moment()), due_at: self.moment() }
             }
-            _ => Command::Requeue { seen: self.seen_processing(job), now: self.moment(), due_at: self.moment() },
+            _ => Command::Requeue {
+                seen: self.seen_processing(job),
+                now: self.moment(),
+                due_at: self.moment(),
+            },
         }
     }
 }
@@ -181,7 +189,8 @@ async fn put(stores: &TestStores, job: &Job) {
 /// A balance from which anything can be settled.
 async fn put_rich_balance(stores: &TestStores) {
     let mut put = stores.clients.dynamodb.put_item().table_name(&stores.ledger_name);
-    put = put.item("pk", AttributeValue::S("user".to_owned())).item("sk", AttributeValue::S("BAL".to_owned()));
+    put =
+        put.item("pk", AttributeValue::S("user".to_owned())).item("sk", AttributeValue::S("BAL".to_owned()));
     for field in ["avail", "held", "spent", "granted", "inflight", "ver"] {
         put = put.item(field, AttributeValue::N("1000000".to_owned()));
     }
@@ -206,7 +215,13 @@ async fn each_command_is_written_exactly_when_the_lifecycle_accepts_it() -> anyh
         match (expected, commit) {
             (Ok(next), Commit::Applied(answered)) => {
                 counts.0 += 1;
-                assert!(stored == next, "{command:?} on {:?}\nmade {:?}\nnot  {:?}", job.stage, stored.stage, next.stage);
+                assert!(
+                    stored == next,
+                    "{command:?} on {:?}\nmade {:?}\nnot  {:?}",
+                    job.stage,
+                    stored.stage,
+                    next.stage
+                );
                 assert!(answered == next, "{command:?} answered another record than it made");
                 assert!(command.has_made(&stored));
             }
@@ -285,8 +300,12 @@ async fn a_lost_answer_is_told_from_a_lost_race_by_the_stamp() -> anyhow::Result
     job.order.deadline_at = moment.plus(std::time::Duration::from_secs(3_600));
     put(&stores, &job).await;
     let op = Stamp::from_stored("claim".to_owned());
-    let Commit::Applied(claimed) = stores.jobs.update(&job.id, &claim, &op).await? else { panic!("not claimed") };
-    let Commit::Applied(again) = stores.jobs.update(&job.id, &claim, &op).await? else { panic!("our own success") };
+    let Commit::Applied(claimed) = stores.jobs.update(&job.id, &claim, &op).await? else {
+        panic!("not claimed")
+    };
+    let Commit::Applied(again) = stores.jobs.update(&job.id, &claim, &op).await? else {
+        panic!("our own success")
+    };
     assert!(claimed == again && again.attempt == 1 && again.calls == 1, "counted once");
     let other = Stamp::from_stored("other".to_owned());
     assert!(matches!(stores.jobs.update(&job.id, &claim, &other).await?, Commit::Refused(_)));

@@ -33,7 +33,10 @@ async fn a_prompt_becomes_a_picture_that_is_paid_once() -> anyhow::Result<()> {
     assert_eq!((other.status, other.text("code")), (422, "idempotency_mismatch"));
 
     let job = stack.app.settled("alice", &id).await?;
-    assert_eq!((&job["status"], &job["settled"], &job["progress"]), (&json!("draft"), &json!("captured"), &json!(100)));
+    assert_eq!(
+        (&job["status"], &job["settled"], &job["progress"]),
+        (&json!("draft"), &json!("captured"), &json!(100))
+    );
     assert_eq!((&job["attempts"], &job["provider_calls"]), (&json!(1), &json!(1)));
     let url = job["image_url"].as_str().unwrap();
     let bytes = stack.app.download(url).await?;
@@ -46,7 +49,8 @@ async fn a_prompt_becomes_a_picture_that_is_paid_once() -> anyhow::Result<()> {
     let account = stack.app.get("alice", "/v1/account").await?.body;
     assert_eq!(account, json!({"available": 4, "held": 0, "spent": 1, "granted": 5, "inflight": 0}));
     let entries = stack.app.get("alice", "/v1/account/entries").await?.body;
-    let kinds: Vec<_> = entries["entries"].as_array().unwrap().iter().map(|entry| entry["kind"].clone()).collect();
+    let kinds: Vec<_> =
+        entries["entries"].as_array().unwrap().iter().map(|entry| entry["kind"].clone()).collect();
     assert_eq!(kinds, [json!("grant"), json!("captured")]);
 
     let audit = stack.finish().await?;
@@ -122,7 +126,10 @@ async fn lists_are_newest_first_filtered_and_paged() -> anyhow::Result<()> {
     loop {
         let page = stack.app.get("alice", &path).await?.body;
         for job in page["jobs"].as_array().unwrap() {
-            assert!(job["prompt"].as_str().unwrap().starts_with("long long"), "a long prompt is read beside the record");
+            assert!(
+                job["prompt"].as_str().unwrap().starts_with("long long"),
+                "a long prompt is read beside the record"
+            );
             seen.push(job["id"].as_str().unwrap().to_owned());
         }
         match page["next_cursor"].as_str() {

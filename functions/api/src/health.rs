@@ -40,17 +40,19 @@ async fn check(api: &Api, at: Timestamp) -> (StatusCode, Value) {
     let (queue, seen) = tokio::join!(api.queue.depth(), api.waiting.look());
     let (worker, sweeper, keys) =
         tokio::join!(api.keys.last_beat("worker"), api.keys.last_beat("sweeper"), api.keys.keys());
-    let work_waits = seen.as_ref().is_ok_and(|seen| !seen.waiting.is_empty());
+    // A worker has work when a message can be received; the sweeper, when any job waits, if only for quota.
+    let messages_wait = queue.as_ref().is_ok_and(|depth| depth.visible > 0);
+    let jobs_wait = seen.as_ref().is_ok_and(|seen| !seen.waiting.is_empty());
     let stores = seen.as_ref().map(|_| ()).and(worker.as_ref().map(|_| ()));
     let stores: Result<(), &StoreError> =
         stores.and(sweeper.as_ref().map(|_| ())).and(keys.as_ref().map(|_| ()));
-    let worker = beat(worker.as_ref().ok().copied().flatten(), at, work_waits);
+    let worker = beat(worker.as_ref().ok().copied().flatten(), at, messages_wait);
     let sweeper = beat(sweeper.as_ref().ok().copied().flatten(), at, true);
     let keys = keys.as_deref().unwrap_or_default();
     let usable = keys.iter().filter(|key| is_usable(key)).count();
     let status = if stores.is_err() || queue.is_err() {
         "unhealthy"
-    } else if worker.is_stale || (sweeper.is_stale && work_waits) || (usable == 0 && !keys.is_empty()) {
+    } else if worker.is_stale || (sweeper.is_stale && jobs_wait) || (usable == 0 && !keys.is_empty()) {
         "degraded"
     } else {
         "healthy"

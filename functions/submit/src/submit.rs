@@ -115,7 +115,7 @@ impl Submit {
     async fn send(&self, job: &Job, at: Timestamp) {
         let Err(error) = self.queue.send(&job.message(), Duration::ZERO).await else { return };
         tracing::warn!(job.id = %job.id, error = %error, "the message was not sent; the sweeper sends it");
-        let due_now = Command::Defer { attempt: job.attempt, not_before: at, reason: WaitReason::Capacity };
+        let due_now = Command::defer(job, at, WaitReason::Capacity);
         if let Err(error) = self.jobs.commit(job, &due_now, &random_stamp(), at).await {
             tracing::warn!(job.id = %job.id, error = %error, "the job stays due later");
         }

@@ -29,7 +29,9 @@ impl Sweeper {
         let stay_until = started
             .plus(self.every.saturating_sub(HANDOVER))
             .min(Timestamp::from_millis(deadline_millis).minus(LAST_PASS));
-        self.keys.beat("sweeper", started).await?;
+        if let Err(error) = self.keys.beat("sweeper", started).await {
+            tracing::warn!(error = %error, "the sweeper's sign of life was not stored");
+        }
         let mut totals = Totals::default();
         loop {
             let pass_at = now();

@@ -207,7 +207,7 @@ impl Worker {
         if nothing_left || not_before >= job.order.deadline_at {
             return self.fail(job, JobFailure::new(code, format!("{}; {}", refusal.detail(), exhausted(job)))).await;
         }
-        let command = Command::Retry { attempt: job.attempt, now: now(), not_before, code };
+        let command = Command::retry(job, now(), not_before, code);
         match self.jobs.update(&job.id, &command, &random_stamp()).await? {
             Commit::Applied(job) => {
                 tracing::info!(job.id = %job.id, job.attempt = job.attempt, wait.until = %not_before,

@@ -7,6 +7,7 @@ use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{Catalogue, Commit, ImageStore, JobTable, KeyTable, StoreError, now, random_stamp};
 use darkroom_core::job::{Job, Stage, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
+use darkroom_core::key::KeyState;
 use darkroom_core::lifecycle::{Command, End, Ending, RefusedClaim, Seen, expires_at, refused_claim};
 use darkroom_core::limits::{AFTER_CALL, LEASE_MARGIN, LEASE_MAX, SLOT_WAIT_MAX};
 use darkroom_core::message::JobMessage;
@@ -15,6 +16,9 @@ use darkroom_core::time::Timestamp;
 use darkroom_providers::Providers;
 
 use crate::pool::{Asked, Pool, Slot, SpareSlots};
+
+/// Opening connections ahead of the first message may take this long of Lambda's ten seconds of initialisation.
+const WARM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +50,19 @@ pub(crate) struct Held<'a> {
 }
 
 impl Worker {
-    /// Opens the connections during initialisation.
+    /// Opens the connections during initialisation; to the providers only when there are keys for them.
     pub(crate) async fn warm(&self) {
-        if let Err(error) = self.catalogue.models(now()).await {
+        let (models, keys) = tokio::join!(self.catalogue.models(now()), self.keys.keys());
+        if let Some(error) = models.err() {
             tracing::warn!(error = %error, "the connection to DynamoDB could not be opened ahead of the first message");
+        }
+        if !keys.is_ok_and(|keys| keys.iter().any(|key| key.state == KeyState::Active)) {
+            return;
+        }
+        match tokio::time::timeout(WARM_TIMEOUT, self.providers.warm()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "the provider could not be reached ahead of the first call"),
+            Err(_) => tracing::warn!("the provider did not answer ahead of the first call"),
         }
     }
 
@@ -139,7 +152,7 @@ impl Worker {
             // Deferred already; a second message of the same job must not move it on.
             return Ok(());
         }
-        let command = Command::Defer { attempt: job.attempt, not_before, reason };
+        let command = Command::defer(&job, not_before, reason);
         if let Commit::Applied(job) = self.jobs.update(&job.id, &command, &random_stamp()).await? {
             tracing::info!(job.id = %job.id, wait.reason = reason.as_str(), wait.until = %not_before, "deferred");
         }

@@ -72,11 +72,16 @@ impl Access {
 /// A connection that takes longer is given up and tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// One try of a call to a table or queue.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
-/// One try of storing a picture: 20 MB at 2 MB/s.
-const PUT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A call with all its tries: fits in what a worker keeps for storing and settling.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(12);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// One try of storing a picture: 20 MB at 4 MB/s.
+const PUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A call with all its tries.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(9);
+
+const _: () = assert!(
+    OPERATION_TIMEOUT.as_secs() * 2 <= darkroom_core::limits::AFTER_CALL.as_secs(),
+    "storing and settling fit in what a worker keeps for them"
+);
 /// Tries of reads and stamped writes.
 const TRIES: u32 = 3;
 

@@ -23,6 +23,7 @@ pub fn random_fraction() -> f64 {
     bits as f64 / (1_u64 << 53) as f64
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the random source")]
 fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {

@@ -35,6 +35,17 @@ impl JobQueue {
         Self { client, url }
     }
 
+    /// The URL of the queue of this name in the caller's account.
+    pub async fn url(client: &Client, name: &str) -> Result<String, StoreError> {
+        let answer = client
+            .get_queue_url()
+            .queue_name(name)
+            .send()
+            .await
+            .map_err(|error| StoreError::from_sdk("SQS", "GetQueueUrl", error))?;
+        Ok(answer.queue_url.unwrap_or_default())
+    }
+
     /// Sends a message, to be received after `delay` (whole seconds, rounded up, at most 900).
     /// The group makes the queue fair between users (SQS fair queues); its order means nothing.
     pub async fn send(&self, message: &JobMessage, delay: Duration) -> Result<(), StoreError> {

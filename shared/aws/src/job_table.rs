@@ -13,11 +13,10 @@ use darkroom_core::lifecycle::{Command, apply};
 use darkroom_core::limits::{INDEX_SHARDS, POSITION_ENTRIES_MAX};
 use darkroom_core::position::Waiting;
 use darkroom_core::request::Prompt;
-use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
+use darkroom_core::retry::CONFLICT_TRIES_MAX;
 use darkroom_core::time::Timestamp;
 
 use crate::attributes::{Item, Reader, millis, number, text};
-use crate::clock::random_fraction;
 use crate::error::StoreError;
 use crate::items::job::{from_item, name, to_item};
 use crate::job_write::job_write;
@@ -93,7 +92,9 @@ impl JobTable {
             let mut body = Key::Body(&job.id).attributes();
             body.insert(name::PROMPT.to_owned(), text(prompt.reveal()));
             body.insert(name::TTL.to_owned(), number(expires_at.as_seconds()));
-            actions.push(transaction::put_if_absent(&self.table, body)?);
+            // The record's absence, in this transaction, guards it too. A prompt that outlived the record of a key
+            // that is used again is replaced.
+            actions.push(transaction::put(&self.table, body)?);
         }
         let refusals = match transaction::write(&self.client, "TransactWriteItems submit", actions).await? {
             Outcome::Applied => return Ok(Created::New(job)),
@@ -104,13 +105,8 @@ impl JobTable {
             // Our own stamp on a job nobody else can have made: the answer to our first try was lost.
             return Ok(if existing.op == job.op { Created::New(existing) } else { Created::Existing(existing) });
         }
-        if let Some(balance) = refusals.get(1).filter(|refusal| refusal.failed) {
-            return LedgerTable::hold_refusal(balance.item.as_ref(), cost, inflight_max).map(Created::Refused);
-        }
-        Err(StoreError::Books {
-            job: job.id.to_string(),
-            problem: "its prompt is stored but its record is not".to_owned(),
-        })
+        let balance = refusals.get(1).and_then(|refusal| refusal.item.as_ref());
+        LedgerTable::hold_refusal(balance, cost, inflight_max).map(Created::Refused)
     }
 
     /// Applies a command. One that settles also ends the hold and writes the ledger's entry, all or nothing.
@@ -402,7 +398,7 @@ impl JobTable {
                     return Err(StoreError::Throttled { store: "DynamoDB", operation: "BatchGetItem" });
                 }
                 if tries > 1 {
-                    tokio::time::sleep(conflict_pause(tries, random_fraction())).await;
+                    transaction::pause(tries).await;
                 }
                 let request = KeysAndAttributes::builder()
                     .set_keys(Some(left))

@@ -122,8 +122,8 @@ impl LedgerTable {
         Ok(if before == tokens { Granted::Before } else { Granted::OtherNumber(before) })
     }
 
-    /// A user's entries of one kind after `after` (a sort key from a page before), oldest first for grants and
-    /// newest first for settlements, at most `limit`.
+    /// A user's entries from behind `after` (a sort key that a page before gave), at most `limit`: grants, by
+    /// operation id, then settlements, newest job first.
     pub async fn entries(
         &self,
         user: &UserId,

@@ -59,9 +59,15 @@ pub(crate) async fn write(
         if tries >= CONFLICT_TRIES_MAX {
             return Err(StoreError::Throttled { store: "DynamoDB", operation });
         }
-        tokio::time::sleep(conflict_pause(tries, random_fraction())).await;
+        pause(tries).await;
         tries += 1;
     }
+}
+
+/// The pause before a call that met a conflict or throttling is made again.
+#[expect(clippy::disallowed_methods, reason = "a retry's pause, at the one layer that retries")]
+pub(crate) async fn pause(tries: u32) {
+    tokio::time::sleep(conflict_pause(tries, random_fraction())).await;
 }
 
 fn cancellation_reasons<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Vec<CancellationReason>> {
@@ -99,6 +105,16 @@ pub(crate) fn put_if_absent(table: &str, item: Item) -> Result<TransactWriteItem
         .set_item(Some(item))
         .condition_expression("attribute_not_exists(pk)")
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .build()
+        .map(|put| TransactWriteItem::builder().put(put).build())
+        .map_err(|error| not_built(&error))
+}
+
+/// A put beside a condition that another action of the same transaction carries.
+pub(crate) fn put(table: &str, item: Item) -> Result<TransactWriteItem, StoreError> {
+    Put::builder()
+        .table_name(table)
+        .set_item(Some(item))
         .build()
         .map(|put| TransactWriteItem::builder().put(put).build())
         .map_err(|error| not_built(&error))

@@ -57,7 +57,7 @@ impl Balance {
     /// Sets `price` aside for one more job.
     ///
     /// # Errors
-    /// [`LedgerError::Insufficient`], [`LedgerError::TooManyInflight`].
+    /// [`LedgerError::TooManyInflight`], [`LedgerError::Insufficient`]; [`LedgerError::Overflow`] of wrong books.
     pub fn hold(self, price: Tokens, inflight_max: u64) -> Result<Self, LedgerError> {
         if self.inflight >= inflight_max {
             return Err(LedgerError::TooManyInflight { inflight: self.inflight, max: inflight_max });
@@ -74,7 +74,7 @@ impl Balance {
     /// Ends a hold of `cost`.
     ///
     /// # Errors
-    /// [`LedgerError::NotHeld`] when no such hold can be there.
+    /// [`LedgerError::NotHeld`] when no such hold can be there; [`LedgerError::Overflow`] of wrong books.
     pub fn settle(self, cost: Tokens, settlement: Settlement) -> Result<Self, LedgerError> {
         let not_held = LedgerError::NotHeld { cost, held: self.held };
         let held = self.held.checked_sub(cost).ok_or(not_held)?;

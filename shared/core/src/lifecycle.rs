@@ -233,13 +233,11 @@ impl Command {
     pub fn has_made(&self, job: &Job) -> bool {
         match (self, &job.stage) {
             (Self::Claim { lease_until, .. }, Stage::Processing(p)) => p.lease_until == *lease_until,
-            (Self::CountCall { attempt, .. } | Self::Progress { attempt, .. }, Stage::Processing(_)) => {
+            (Self::CountCall { attempt, .. } | Self::Progress { attempt, .. }, Stage::Processing(_))
+            | (Self::Retry { attempt, .. } | Self::Defer { attempt, .. }, Stage::Pending(_)) => {
                 job.attempt == *attempt
             }
             (Self::RequestCancel, Stage::Processing(p)) => p.cancel_requested,
-            (Self::Retry { attempt, .. } | Self::Defer { attempt, .. }, Stage::Pending(_)) => {
-                job.attempt == *attempt
-            }
             (Self::Requeue { seen, .. }, Stage::Pending(_)) => job.attempt == seen.attempt,
             (Self::Mark { due_at, .. }, Stage::Pending(p)) => p.due_at == *due_at,
             (_, Stage::Settled(settled)) => Some(settled.outcome.settlement()) == self.settlement(),

@@ -9,7 +9,7 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// A prompt up to this long is kept in the job record itself, which stays within one write unit (1 KB).
 pub const PROMPT_INLINE_BYTES_MAX: usize = 512;
 
-/// The shortest deadline a caller may ask for: one slow call fits in it.
+/// The shortest deadline a caller may ask for: a usual call fits in it, a message made up for does not.
 pub const DEADLINE_MIN: Duration = Duration::from_secs(30);
 /// A single job's deadline, unless the operator sets another.
 pub const DEADLINE: Duration = Duration::from_secs(3_600);

@@ -22,6 +22,11 @@ pub struct JobMessage {
     pub model: ModelName,
 }
 
+#[derive(Deserialize)]
+struct Versioned {
+    v: u32,
+}
+
 /// Why a body is not a message.
 #[derive(Debug, Error)]
 pub enum MessageError {
@@ -44,8 +49,9 @@ impl JobMessage {
     /// # Errors
     /// When the body is not JSON of this form, or of another version.
     pub fn parse(body: &str) -> Result<Self, MessageError> {
-        let message: Self = serde_json::from_str(body)?;
-        if message.v == VERSION { Ok(message) } else { Err(MessageError::Version(message.v)) }
+        // The version first: another release's message may have other fields.
+        let Versioned { v } = serde_json::from_str(body)?;
+        if v == VERSION { Ok(serde_json::from_str(body)?) } else { Err(MessageError::Version(v)) }
     }
 
     /// The body to send.
@@ -73,7 +79,7 @@ mod tests {
     fn anything_else_is_refused() {
         let id = format!("job_{}", "a".repeat(52));
         for body in [
-            "".to_owned(),
+            String::new(),
             "not json".to_owned(),
             "{}".to_owned(),
             format!(r#"{{"v":2,"user":"a","job_id":"{id}","model":"m"}}"#),

@@ -20,9 +20,9 @@ impl Prompt {
     /// # Errors
     /// The reason in words, for the caller.
     pub fn parse(text: &str) -> Result<Self, String> {
-        // The longest prompt has 4,000 characters; normalising may at most shrink eighteenfold
-        // (Unicode FAQ), so a longer text need not be normalised to know that it is too long.
-        if text.len() > PROMPT_CHARS_MAX * 4 * 18 {
+        // No character decomposes canonically into more than four, and none has more than four bytes, so what
+        // is longer than this is too long in normal form C as well and need not be normalised to know it.
+        if text.len() > PROMPT_CHARS_MAX * 4 * 4 {
             return Err(format!("must have at most {PROMPT_CHARS_MAX} characters"));
         }
         let text: String = text.nfc().collect();
@@ -180,7 +180,7 @@ pub struct JobRequest {
 /// One thing that is wrong in a request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// JSON pointer (RFC 6901) to the value.
+    /// JSON pointer (RFC 6901) to the value; of a field that is missing, to where it belongs.
     pub pointer: String,
     /// What is wrong with it, in words.
     pub reason: String,
@@ -189,6 +189,9 @@ pub struct Violation {
 }
 
 const FIELDS: [&str; 6] = ["prompt", "model", "aspect_ratio", "size", "conversation_id", "deadline_seconds"];
+
+/// A caller's own field name may be of any length.
+const FIELD_CHARS_SHOWN: usize = 64;
 
 impl JobRequest {
     /// Parses a submission's body. `deadline_max` is the operator's longest deadline.
@@ -261,10 +264,16 @@ impl Fields<'_> {
     fn refuse_unknown(&mut self) {
         let unknown: Vec<_> =
             self.object.keys().filter(|key| !FIELDS.contains(&key.as_str())).cloned().collect();
+        let known = FIELDS.join(", ");
         for field in unknown {
-            // A caller's own field name may be of any length; the answer need not repeat it all.
-            let shown: String = field.chars().take(64).collect();
-            self.violation(&shown, format!("unknown field; known are {}", FIELDS.join(", ")), true);
+            if field.chars().count() <= FIELD_CHARS_SHOWN {
+                self.violation(&field, format!("unknown field; known are {known}"), true);
+                continue;
+            }
+            // The answer need not repeat it all; a pointer to its beginning would point to another field.
+            let shown: String = field.chars().take(FIELD_CHARS_SHOWN).collect();
+            let reason = format!("unknown field {shown}\u{2026}; known are {known}");
+            self.violations.push(Violation { pointer: String::new(), reason, unknown_field: true });
         }
     }
 

@@ -13,8 +13,8 @@ use darkroom_core::limits::QUOTA_MINUTE;
 use darkroom_core::quota::state_at;
 use proptest::prelude::*;
 
-fn cooling(reason: CoolReason, seconds: u64) -> Option<ScopeState> {
-    Some(ScopeState::Cooling { reason, until: at(seconds) })
+fn cooling(reason: CoolReason, seconds: u64) -> ScopeState {
+    ScopeState::Cooling { reason, until: at(seconds) }
 }
 
 /// Every answer with its row of the table: job, key, scope. A new answer does not compile without one.
@@ -26,8 +26,8 @@ fn row(refusal: &Refusal) -> Effect {
         key: Some(KeyState::Disabled { reason, at: now }),
         scope: None,
     };
-    let scope = |job, state| Effect { job, key: None, scope: state };
-    let off = |reason| Some(ScopeState::Disabled { reason, at: now });
+    let scope = |job, state| Effect { job, key: None, scope: Some(state) };
+    let off = |reason| ScopeState::Disabled { reason, at: now };
     match refusal {
         Refusal::ContentBlocked { .. } => fail(JobErrorCode::ContentBlocked),
         Refusal::InvalidRequest { .. } => fail(JobErrorCode::InvalidRequest),
@@ -109,7 +109,10 @@ fn a_refusal_that_ends_the_job_tells_why_and_whether_to_ask_again() {
             }
             JobEffect::RetryOnce(code) | JobEffect::Retry(code) => *code,
             JobEffect::OtherScope => {
-                assert!(effect.key.is_some() || effect.scope.is_some(), "{refusal:?} would be answered again");
+                assert!(
+                    effect.key.is_some() || effect.scope.is_some(),
+                    "{refusal:?} would be answered again"
+                );
                 continue;
             }
         };

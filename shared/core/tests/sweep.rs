@@ -87,12 +87,8 @@ fn what_is_seen_and_what_is_done() {
 
 #[test]
 fn age_limits_per_state_end_a_job_before_its_deadline() {
-    let limits = Rules {
-        pending_max: seconds(500),
-        retry_max: seconds(200),
-        processing_max: seconds(700),
-        ..rules()
-    };
+    let limits =
+        Rules { pending_max: seconds(500), retry_max: seconds(200), processing_max: seconds(700), ..rules() };
     let done = |job: &Job, now| word(&sweep_action(job, at(now), &limits));
     let stuck = ("fail", Some(JobErrorCode::Stuck));
     // Never claimed: from its submission, whatever its place in the queue.
@@ -247,7 +243,8 @@ fn is_listed(job: &Job, now: Timestamp, rules: &Rules) -> bool {
 
 /// One sweep: the job after it, and what was done.
 fn sweep(job: Job, now: Timestamp, rules: &Rules) -> (Job, SweepAction) {
-    let action = if is_listed(&job, now, rules) { sweep_action(&job, now, rules) } else { SweepAction::Leave };
+    let action =
+        if is_listed(&job, now, rules) { sweep_action(&job, now, rules) } else { SweepAction::Leave };
     let next = match command(&action) {
         Some(command) => apply(&job, command, stamp(8)).unwrap_or_else(|e| panic!("{command:?}: {e}")),
         None => job,
@@ -262,16 +259,12 @@ fn worked(deadline: u64, works: &[(u64, Work)], rules: &Rules) -> (Job, Timestam
     for (pause, work) in works {
         now = now.plus(seconds(*pause));
         let command = match work {
-            Work::Claim => {
-                Command::Claim { now, lease_until: now.plus(LEASE_MAX), bounds: rules.bounds }
-            }
+            Work::Claim => Command::Claim { now, lease_until: now.plus(LEASE_MAX), bounds: rules.bounds },
             Work::Retry(wait) => {
                 Command::retry(&job, now, now.plus(seconds(*wait)), JobErrorCode::ProviderUnavailable)
             }
             Work::Defer(wait) => Command::defer(&job, now.plus(seconds(*wait)), WaitReason::Quota),
-            Work::Count => {
-                Command::CountCall { attempt: job.attempt, calls_max: rules.bounds.calls_max }
-            }
+            Work::Count => Command::CountCall { attempt: job.attempt, calls_max: rules.bounds.calls_max },
             Work::Progress => Command::Progress { attempt: job.attempt, now, progress: 50 },
             Work::AskToCancel => Command::RequestCancel,
             Work::Sweep => {
@@ -289,7 +282,12 @@ fn worked(deadline: u64, works: &[(u64, Work)], rules: &Rules) -> (Job, Timestam
 }
 
 /// Sweeps until the job is settled, as often as `every`; the times of the messages sent for each wait.
-fn sweep_to_the_end(mut job: Job, from: Timestamp, every: std::time::Duration, rules: &Rules) -> (Job, Timestamp, Vec<Vec<Timestamp>>) {
+fn sweep_to_the_end(
+    mut job: Job,
+    from: Timestamp,
+    every: std::time::Duration,
+    rules: &Rules,
+) -> (Job, Timestamp, Vec<Vec<Timestamp>>) {
     let mut now = from;
     let mut waits = vec![Vec::new()];
     while job.settlement().is_none() && now < from.plus(DEADLINE * 3) {

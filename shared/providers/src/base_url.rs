@@ -126,7 +126,11 @@ mod tests {
             ("generativelanguage.googleapis.com", Err(BaseUrlError::NotAbsolute)),
             ("", Err(BaseUrlError::NotAbsolute)),
         ] {
-            assert_eq!(BaseUrl::parse(text).map(|url| url.to_string()), expected.map(str::to_owned), "{text}");
+            assert_eq!(
+                BaseUrl::parse(text).map(|url| url.to_string()),
+                expected.map(str::to_owned),
+                "{text}"
+            );
         }
         assert!(BaseUrl::parse(BaseUrl::GEMINI).unwrap().is_tls());
     }

@@ -7,6 +7,14 @@
 mod base_url;
 mod gemini;
 pub mod image_check;
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unreadable_literal,
+    clippy::many_single_char_names,
+    clippy::similar_names,
+    reason = "coordinates are rounded to pixels all the time (casts saturate), colours are 0xRRGGBB, points are x and y"
+)]
 mod local;
 
 use std::time::Duration;
@@ -42,7 +50,7 @@ impl Providers {
     /// Builds the providers. Opens no connection and reads no file: that is [`Providers::warm`]'s or the first call's.
     pub fn new(settings: Settings) -> Self {
         Self {
-            local: Provider::Local(Local),
+            local: Provider::Local(Local::new()),
             gemini: Provider::Gemini(Box::new(Gemini::new(settings.gemini_base_url))),
         }
     }

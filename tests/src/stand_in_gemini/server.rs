@@ -224,12 +224,28 @@ fn fate(state: &Mutex<State>, logged: &mut Logged, key: &str, model: &str, asked
         }
     }
     let fault = if behaviour == Behaviour::Draw { fault(&state.settings.faults, &mut chance) } else { None };
-    let delay = match fault {
-        // Refusals of load are quick.
-        Some(Behaviour::BareRateLimit | Behaviour::Status(503)) => Duration::ZERO,
-        _ => latency(state.settings.latency, &mut chance),
+    let behaviour = fault.unwrap_or(behaviour);
+    let delay = if takes_time(&behaviour) {
+        latency(state.settings.latency, &mut chance)
+    } else {
+        Duration::ZERO
     };
-    Fate { behaviour: fault.unwrap_or(behaviour), delay }
+    Fate { behaviour, delay }
+}
+
+/// Whether an answer comes after work; what is refused at the door is refused at once.
+const fn takes_time(behaviour: &Behaviour) -> bool {
+    matches!(
+        behaviour,
+        Behaviour::Draw
+            | Behaviour::DrawAfterDrafts
+            | Behaviour::DrawOnlyThought
+            | Behaviour::Finish(_)
+            | Behaviour::Body(_)
+            | Behaviour::Status(500 | 504)
+            | Behaviour::Reset
+            | Behaviour::ResetInBody
+    )
 }
 
 fn fault(faults: &Faults, chance: &mut Chance) -> Option<Behaviour> {

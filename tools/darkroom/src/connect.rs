@@ -119,6 +119,30 @@ impl Stores {
         Ok(stores)
     }
 
+    /// Connects to a deployed stack, whose tables and queue have the template's names. The sweep goes by the template's
+    /// defaults, unless `DARKROOM_…` variables in this environment say otherwise.
+    ///
+    /// # Errors
+    /// When the environment has no credentials or region, or the stack does not answer.
+    pub async fn deployed(stack: &str) -> anyhow::Result<Self> {
+        let access = Access::from_environment(&Environment::process())
+            .context("--stack takes the environment's AWS credentials and region")?;
+        let queue_name = format!("{stack}-jobs");
+        let queue_url = JobQueue::url(&Clients::new(&access).sqs, &queue_name)
+            .await
+            .with_context(|| format!("the stack {stack} has no queue {queue_name} in {}", access.region))?;
+        let mut variables: BTreeMap<_, _> =
+            std::env::vars().filter(|(name, _)| name.starts_with("DARKROOM_")).collect();
+        for (variable, table) in
+            [("DARKROOM_JOBS_TABLE", "jobs"), ("DARKROOM_LEDGER_TABLE", "ledger"), ("DARKROOM_KEYS_TABLE", "keys")]
+        {
+            variables.insert(variable.to_owned(), format!("{stack}-{table}"));
+        }
+        let stores = Self::new(&access, &variables, queue_url)?;
+        stores.keys.ping().await.with_context(|| format!("the tables of the stack {stack} do not answer"))?;
+        Ok(stores)
+    }
+
     /// The stores behind these clients, with the sweeper's variables.
     ///
     /// # Errors

@@ -3,15 +3,18 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::StartError;
 
-/// A folder held by this process until dropped. The operating system gives the lock back when the process dies, however
-/// it dies, so that a killed process never leaves the folder locked.
+/// A folder held by this process until every clone is dropped: each thread that writes to the folder has one.
+/// The operating system gives the lock back when the process dies, however it dies, so that a killed process
+/// never leaves the folder locked.
+#[derive(Clone)]
 pub(crate) struct DataDir {
     path: PathBuf,
     /// Holds the lock while open.
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl DataDir {
@@ -37,7 +40,7 @@ impl DataDir {
             Err(TryLockError::Error(source)) => return Err(broken(source)),
         }
         write_holder(&mut lock).map_err(broken)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -71,7 +74,10 @@ mod tests {
         let text = refused.to_string();
         assert!(text.contains(&format!("in use by process {}", std::process::id())), "{text}");
         assert!(text.contains("stop that process"), "{text}");
+        let writer = held.clone();
         drop(held);
+        assert!(DataDir::hold(folder.path()).is_err());
+        drop(writer);
         assert!(DataDir::hold(folder.path()).is_ok());
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,6 +33,12 @@ pub(crate) struct HttpServer {
 impl HttpServer {
     pub(crate) fn start(service: &'static str, listener: TcpListener, router: Router) -> Self {
         let (stop, stopped) = oneshot::channel();
+        let listener = listener.tap_io(move |connection| {
+            // A body that is streamed behind its headers must not wait for an acknowledgement of them.
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(service, %error, "a connection may be slow");
+            }
+        });
         let running = tokio::spawn(async move {
             let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
                 // A dropped sender means the same as a sent stop.

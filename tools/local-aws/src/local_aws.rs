@@ -15,14 +15,15 @@ use crate::{EnsureError, Settings, StartError};
 /// A queue that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// `http://127.0.0.1:PORT/ACCOUNT/NAME`: what clients pass as `QueueUrl`. After a restart on another port the old URL still
-    /// names the queue, because only its last two parts are read.
+    /// `http://127.0.0.1:PORT/ACCOUNT/NAME`: what clients pass as `QueueUrl`. After a restart on another port
+    /// the old URL still names the queue, because only its last two parts are read.
     pub url: String,
     /// `arn:aws:sqs:REGION:ACCOUNT:NAME`: what a redrive policy names.
     pub arn: String,
 }
 
-/// DynamoDB, S3 and SQS, running. Dropping it ends it as a kill would; [`shutdown`](Self::shutdown) lets requests finish.
+/// DynamoDB, S3 and SQS, running. Dropping it ends it as a kill would; [`shutdown`](Self::shutdown) lets
+/// requests finish.
 pub struct LocalAws {
     dynamodb: DynamoDb,
     s3: S3Server,
@@ -31,16 +32,15 @@ pub struct LocalAws {
     s3_endpoint: String,
     sqs_endpoint: String,
     counters: Counters,
-    /// Given back last.
-    _data_dir: DataDir,
 }
 
 impl LocalAws {
-    /// Opens the data folder and serves the three services on 127.0.0.1. Has to run inside a Tokio runtime with its I/O and time
-    /// drivers enabled.
+    /// Opens the data folder and serves the three services on 127.0.0.1. Has to run inside a Tokio runtime
+    /// with its I/O and time drivers enabled.
     ///
     /// # Errors
-    /// [`StartError::Locked`] while another process holds the folder, and the other [`StartError`]s; each says what to do.
+    /// [`StartError::Locked`] while another process holds the folder, and the other [`StartError`]s; each
+    /// says what to do.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let data_dir = DataDir::hold(&settings.data_dir)?;
         let counters = Counters::default();
@@ -50,26 +50,11 @@ impl LocalAws {
         let dynamodb_endpoint = endpoint("DynamoDB", &dynamodb_listener)?;
         let s3_endpoint = endpoint("S3", &s3_listener)?;
         let sqs_endpoint = endpoint("SQS", &sqs_listener)?;
-        let sqs = SqsServer::start(
-            &data_dir.join("sqs.sqlite"),
-            sqs_listener,
-            &sqs_endpoint,
-            &settings,
-            counters.clone(),
-        )?;
+        let sqs =
+            SqsServer::start(data_dir.clone(), sqs_listener, &sqs_endpoint, &settings, counters.clone())?;
         let s3 = S3Server::start(&data_dir.join("s3"), s3_listener, &settings, counters.clone())?;
-        let file = data_dir.join("dynamodb.sqlite");
-        let dynamodb = DynamoDb::start(&file, dynamodb_listener, settings.ttl_sweep_interval)?;
-        Ok(Self {
-            dynamodb,
-            s3,
-            sqs,
-            dynamodb_endpoint,
-            s3_endpoint,
-            sqs_endpoint,
-            counters,
-            _data_dir: data_dir,
-        })
+        let dynamodb = DynamoDb::start(data_dir, dynamodb_listener, settings.ttl_sweep_interval)?;
+        Ok(Self { dynamodb, s3, sqs, dynamodb_endpoint, s3_endpoint, sqs_endpoint, counters })
     }
 
     /// `http://127.0.0.1:PORT`, for `AWS_ENDPOINT_URL_DYNAMODB` and `AWS_ENDPOINT_URL_DYNAMODB_STREAMS`.
@@ -88,11 +73,12 @@ impl LocalAws {
     }
 
     /// Makes a table where absent. `create_table` is a `CreateTable` request or the `Properties` of an
-    /// `AWS::DynamoDB::Table`; `ttl_attribute`, or else the template's `TimeToLiveSpecification`, names the attribute items expire by. A table that
-    /// exists gains the indexes and the stream it lacks. Idempotent.
+    /// `AWS::DynamoDB::Table`; `ttl_attribute`, or else the template's `TimeToLiveSpecification`, names the
+    /// attribute items expire by. A table that exists gains the indexes and the stream it lacks. Idempotent.
     ///
     /// # Errors
-    /// [`EnsureError::Differs`] when the table exists with other keys, [`EnsureError::Refused`] for what the engine refuses.
+    /// [`EnsureError::Differs`] when the table exists with other keys, [`EnsureError::Refused`] for what the
+    /// engine refuses.
     pub async fn ensure_table(
         &self,
         create_table: Value,
@@ -109,9 +95,9 @@ impl LocalAws {
         self.s3.ensure_bucket(name).await
     }
 
-    /// Makes a queue where absent, or sets the attributes given on the one there is, as CloudFormation would; attributes not
-    /// named keep their values. Names and values are those of `SetQueueAttributes`, such as `VisibilityTimeout` → `1380`. Make the dead-letter
-    /// queue first. Idempotent.
+    /// Makes a queue where absent, or sets the attributes given on the one there is, as CloudFormation would;
+    /// attributes not named keep their values. Names and values are those of `SetQueueAttributes`, such as
+    /// `VisibilityTimeout` → `1380`. Make the dead-letter queue first. Idempotent.
     ///
     /// # Errors
     /// [`EnsureError::Refused`] for names and attributes that SQS would not take.
@@ -133,13 +119,14 @@ impl LocalAws {
         swept.map_err(|error| EnsureError::storage("the sweep of expired items", error))
     }
 
-    /// Requests to `s3` and `sqs` since the start, by operation; those refused for their signature are not counted.
-    /// DynamoDB is absent: its engine serves itself and shows nobody its requests.
+    /// Requests to `s3` and `sqs` since the start, by operation; those refused for their signature are not
+    /// counted. DynamoDB is absent: its engine serves itself and shows nobody its requests.
     pub fn requests(&self) -> Requests {
         self.counters.snapshot()
     }
 
-    /// Lets requests under way finish for a few seconds, ends long polls with what they have, and gives the folder back.
+    /// Lets requests under way finish for a few seconds, ends long polls with what they have, and gives the
+    /// folder back.
     pub async fn shutdown(self) {
         tokio::join!(self.sqs.stop(), self.s3.stop(), self.dynamodb.stop());
     }

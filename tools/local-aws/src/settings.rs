@@ -16,14 +16,14 @@ pub struct Settings {
     pub credentials: Credentials,
     /// The ports to listen on, at 127.0.0.1.
     pub ports: Ports,
-    /// How often DynamoDB looks for items past their time to live. AWS promises "within a few days"; readers must
-    /// compare times themselves.
+    /// How often DynamoDB looks for items past their time to live. AWS promises "within a few days"; readers
+    /// must compare times themselves.
     pub ttl_sweep_interval: Duration,
 }
 
 impl Settings {
-    /// Settings for `data_dir`, with any free ports, region `us-east-1`, account `000000000000` and a sweep for expired items
-    /// each minute.
+    /// Settings for `data_dir`, with any free ports, region `us-east-1`, account `000000000000` and a sweep
+    /// for expired items each minute.
     pub fn new(data_dir: impl Into<PathBuf>, credentials: Credentials) -> Self {
         Self {
             data_dir: data_dir.into(),

@@ -1,4 +1,5 @@
-//! How fast it is on this machine. Nothing is asserted: `cargo test --release -p darkroom-local-aws --test measure -- --ignored --nocapture`.
+//! How fast it is on this machine. Nothing is asserted: `cargo test --release -p darkroom-local-aws --test
+//! measure -- --ignored --nocapture`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,12 +22,9 @@ use serde_json::json;
 const LANES: u32 = 16;
 
 /// Runs `operation` in lanes for three seconds; prints how often a second it was done.
-async fn measure<F: Future<Output = ()> + Send>(
-    what: &str,
-    each: u32,
-    operation: impl Fn(u32) -> F + Send + Sync + 'static,
-) where
-    F: 'static,
+async fn measure<F>(what: &str, each: u32, operation: impl Fn(u32) -> F + Send + Sync + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
 {
     let operation = Arc::new(operation);
     let done = Arc::new(AtomicU32::new(0));

@@ -185,7 +185,7 @@ async fn a_wrong_trailing_checksum_is_refused_and_not_kept() {
         let body = ByteStream::from_path(&file).await.unwrap();
         client.put_object().bucket(BUCKET).key("k").body(body)
     };
-    let sent = put().await.customize().interceptor(BreakBody).send().await;
+    let sent = put().await.customize().disable_payload_signing().interceptor(BreakBody).send().await;
     assert_eq!(code(&sent.unwrap_err()), "BadDigest");
     assert_eq!(files(&local), 0);
     put().await.send().await.unwrap();
@@ -408,6 +408,32 @@ async fn a_presigned_upload_takes_the_bytes_it_was_signed_for_and_no_others() {
     assert_eq!(get(&client, "upload").await, b"bytes");
     let head = client.head_object().bucket(BUCKET).key("upload").send().await.unwrap();
     assert_eq!(head.content_type(), Some("image/png"));
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_use_presigned_urls() {
+    let (local, client) = start().await;
+    put(&client, "k", b"bytes").await;
+    let url = client.get_object().bucket(BUCKET).key("k");
+    let url = url.presigned(PresigningConfig::expires_in(Duration::from_secs(60)).unwrap()).await.unwrap();
+    let origin = "http://127.0.0.1:4000";
+    let got = common::http().get(url.uri()).header("origin", origin).send().await.unwrap();
+    assert_eq!(got.headers()["access-control-allow-origin"], "*");
+    assert_eq!(got.bytes().await.unwrap(), &b"bytes"[..]);
+    let preflight = common::http()
+        .request(reqwest::Method::OPTIONS, format!("{}/{BUCKET}/upload", local.aws.s3_endpoint()))
+        .header("origin", origin)
+        .header("access-control-request-method", "PUT")
+        .header("access-control-request-headers", "content-type,x-amz-checksum-sha256")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(preflight.status(), 200);
+    assert!(preflight.headers()["access-control-allow-methods"].to_str().unwrap().contains("PUT"));
+    assert_eq!(preflight.headers()["access-control-allow-headers"], "content-type,x-amz-checksum-sha256");
+    let refused = format!("{}/{BUCKET}/k", local.aws.s3_endpoint());
+    let refused = common::http().get(refused).header("origin", origin).send().await.unwrap();
+    assert_eq!(refused.status(), 403, "the origin does not replace the signature");
 }
 
 #[tokio::test]

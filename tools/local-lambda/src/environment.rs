@@ -96,6 +96,7 @@ pub(crate) async fn run(
     beginning: Beginning,
 ) {
     let number = door.number;
+    let since = Instant::now();
     match start(&pool, door.number).await {
         Ok((process, api, calls)) => {
             pool.has_process(number, process.id);
@@ -105,7 +106,7 @@ pub(crate) async fn run(
             };
             let environment = Environment {
                 stop: pool.stop_signal(),
-                since: Instant::now(),
+                since,
                 api: Some(api),
                 phase: Phase::Init,
                 init: None,
@@ -122,9 +123,11 @@ pub(crate) async fn run(
         Err(error) => {
             pool.ended(number);
             let error = InvokeError::InitFailed { message: error.to_string() };
-            pool.stats(|stats| stats.count_error(&error));
             match beginning {
-                Beginning::Invocation(invocation) => invocation.refuse(error),
+                Beginning::Invocation(invocation) => {
+                    pool.stats(|stats| stats.count_error(&error));
+                    invocation.refuse(error);
+                }
                 Beginning::Warm { reply, .. } => drop(reply.send(Err(error))),
             }
         }
@@ -198,11 +201,7 @@ impl Environment {
                 None
             }
             Call::Answer { request_id, answer, accepted } => {
-                let mine = matches!(&self.phase, Phase::Busy(busy) if busy.request_id == request_id);
-                if mine {
-                    self.answered(answer);
-                }
-                let _ = accepted.send(mine);
+                let _ = accepted.send(self.answers(&request_id, answer));
                 None
             }
             Call::InitError(message) if matches!(self.phase, Phase::Init) => Some(End::InitError(message)),
@@ -237,18 +236,22 @@ impl Environment {
         }
     }
 
-    /// The invocation in hand has its answer. The environment is idle again before the caller knows, so that a
-    /// caller's next invocation finds it.
-    fn answered(&mut self, answer: Result<Bytes, InvokeError>) {
-        let until = match &self.phase {
-            Phase::Busy(busy) => busy.until,
-            _ => return,
-        };
-        if let Phase::Busy(busy) = std::mem::replace(&mut self.phase, Phase::Returning { until }) {
-            self.report(&busy, &answer);
-            self.pool.idle(self.door.clone());
-            drop(busy.slot);
-            let _ = busy.reply.send(answer);
+    /// The answer to the invocation in hand, or to none. The environment is idle again before the caller knows, so
+    /// that a caller's next invocation finds it.
+    fn answers(&mut self, request_id: &str, answer: Result<Bytes, InvokeError>) -> bool {
+        match std::mem::replace(&mut self.phase, Phase::Init) {
+            Phase::Busy(busy) if busy.request_id == request_id => {
+                self.phase = Phase::Returning { until: busy.until };
+                self.report(&busy, &answer);
+                self.pool.idle(self.door.clone());
+                drop(busy.slot);
+                let _ = busy.reply.send(answer);
+                true
+            }
+            other => {
+                self.phase = other;
+                false
+            }
         }
     }
 

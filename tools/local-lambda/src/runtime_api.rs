@@ -18,7 +18,6 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 
 use crate::error::InvokeError;
 
@@ -53,29 +52,32 @@ pub(crate) struct Delivery {
 /// them.
 pub(crate) struct RuntimeApi {
     pub(crate) address: SocketAddr,
-    accept: AbortHandle,
+    _listening: oneshot::Sender<Infallible>,
 }
 
 impl RuntimeApi {
     pub(crate) async fn listen(calls: mpsc::Sender<Call>) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let accept = tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => drop(tokio::spawn(serve(stream, calls.clone()))),
-                    // Out of files, as a rule: the next try would fail at once and keep a core busy.
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                }
-            }
-        });
-        Ok(Self { address, accept: accept.abort_handle() })
+        let (listening, ended) = oneshot::channel();
+        tokio::spawn(accept(listener, calls, ended));
+        Ok(Self { address, _listening: listening })
     }
 }
 
-impl Drop for RuntimeApi {
-    fn drop(&mut self) {
-        self.accept.abort();
+async fn accept(listener: TcpListener, calls: mpsc::Sender<Call>, mut ended: oneshot::Receiver<Infallible>) {
+    loop {
+        // Connections before the end: what a process sent before it ended counts.
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = &mut ended => return,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(tokio::spawn(serve(stream, calls.clone()))),
+            // Out of files, as a rule: the next try would fail at once and keep a core busy.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
     }
 }
 
@@ -91,10 +93,19 @@ async fn answer(
     request: Request<Incoming>,
     calls: mpsc::Sender<Call>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() == Method::GET && request.uri().path().strip_prefix(ROOT) == Some("invocation/next") {
+        return Ok(next(&calls).await);
+    }
+    // In its own task, because hyper gives a request up when its client is gone, and an answer counts even when the
+    // process has ended since.
+    Ok(tokio::spawn(report(request, calls)).await.unwrap_or_else(|_| gone()))
+}
+
+/// What a process reports: an answer, an error, a start that failed.
+async fn report(request: Request<Incoming>, calls: mpsc::Sender<Call>) -> Response<Full<Bytes>> {
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default().to_owned();
     let parts: Vec<&str> = path.split('/').collect();
-    Ok(match (request.method(), parts.as_slice()) {
-        (&Method::GET, ["invocation", "next"]) => next(&calls).await,
+    match (request.method(), parts.as_slice()) {
         (&Method::POST, ["invocation", id, "response"]) => {
             let answer = read_response(request).await;
             take_answer(&calls, (*id).to_owned(), answer).await
@@ -108,7 +119,7 @@ async fn answer(
             if calls.send(report).await.is_ok() { accepted() } else { gone() }
         }
         _ => refused(StatusCode::NOT_FOUND, "NotFound", "the Runtime API has no such path"),
-    })
+    }
 }
 
 async fn next(calls: &mpsc::Sender<Call>) -> Response<Full<Bytes>> {

@@ -272,7 +272,7 @@ async fn an_invocation_sent_to_a_process_that_leaves_after_its_answer_goes_to_an
 #[tokio::test]
 async fn an_answer_that_was_sent_counts_even_when_the_process_ends_with_it() {
     let (lambda, function) = probe(|settings| settings.reserved_concurrency = 1);
-    for _ in 0..10 {
+    for _ in 0..30 {
         assert_eq!(call(&function, json!({ "do": "answer_and_exit" })).await, Ok(json!("by hand")));
     }
     assert_eq!(function.stats().errors, 0);

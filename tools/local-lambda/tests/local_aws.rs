@@ -1,5 +1,11 @@
 //! The mapping over this repository's own SQS: what comes again, when, and how soon a message arrives.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 mod common;
 #[path = "common/queue.rs"]

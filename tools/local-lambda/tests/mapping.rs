@@ -273,7 +273,10 @@ async fn every_message_of_a_burst_is_handled_once() {
 #[tokio::test]
 async fn a_queue_that_does_not_answer_is_tried_again_and_a_failed_delete_harms_nobody() {
     let stand = Stand::start(&["a"], |function, _| function.reserved_concurrency = 1).await;
-    until("it is done", || stand.queue.is_done()).await;
+    until("it is done and the next poll open", || {
+        stand.queue.is_done() && stand.queue.state(|state| state.open_polls == 1 && state.receives.len() == 2)
+    })
+    .await;
     stand.queue.state(|state| {
         state.failing_receives = 2;
         state.failing_deletes = true;

@@ -3,6 +3,8 @@
 // Each test file is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod samples;
+
 use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
@@ -30,6 +32,7 @@ pub(crate) fn cases() -> ProptestConfig {
 }
 
 /// For properties of which each case is a whole history.
+#[allow(clippy::disallowed_methods)] // It is the test runner's own setting.
 pub(crate) fn fewer_cases(cases: u32) -> ProptestConfig {
     let chosen = ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),

@@ -57,9 +57,7 @@ impl Base64Stream {
             }
             let rest = std::mem::take(&mut self.group);
             self.fits(rest.len())?;
-            STANDARD_NO_PAD
-                .decode_append(&rest, &mut self.decoded)
-                .map_err(|_| Base64Fault::NotBase64)?;
+            STANDARD_NO_PAD.decode_append(&rest, &mut self.decoded).map_err(|_| Base64Fault::NotBase64)?;
         }
         Ok(self.decoded)
     }
@@ -104,7 +102,9 @@ mod tests {
 
     #[test]
     fn what_is_not_base64_is_refused() {
-        for text in ["A", "AAAAA", "AA=A", "A===", "AA==AAAA", "AA==A", "AA-_", "AA A", "AAA\n", "====", "QR=="] {
+        for text in
+            ["A", "AAAAA", "AA=A", "A===", "AA==AAAA", "AA==A", "AA-_", "AA A", "AAA\n", "====", "QR=="]
+        {
             assert_eq!(decode(&[text.as_bytes()], 99), Err(Base64Fault::NotBase64), "{text}");
             let single: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
             assert_eq!(decode(&single, 99), Err(Base64Fault::NotBase64), "{text} byte by byte");

@@ -37,7 +37,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The machine trusts nobody.
-    #[error("no trusted root certificates were found: install ca-certificates, or set SSL_CERT_FILE to a bundle")]
+    #[error(
+        "no trusted root certificates were found: install ca-certificates, or set SSL_CERT_FILE to a bundle"
+    )]
     NoRoots,
     /// Name look-up, routing or the far end refused.
     #[error("the provider could not be reached: check its base URL and the way to it")]
@@ -132,7 +134,9 @@ impl Connections {
 
     /// Opens a connection.
     pub(crate) async fn open(&self) -> Result<Connection, ConnectError> {
-        tokio::time::timeout(CONNECT_TIMEOUT, self.open_untimed()).await.map_err(|_| ConnectError::TimedOut)?
+        tokio::time::timeout(CONNECT_TIMEOUT, self.open_untimed())
+            .await
+            .map_err(|_| ConnectError::TimedOut)?
     }
 
     async fn open_untimed(&self) -> Result<Connection, ConnectError> {
@@ -184,10 +188,11 @@ async fn tls_config() -> Result<Arc<ClientConfig>, ConnectError> {
         (usable > 0).then_some(roots)
     });
     let roots = roots.await.ok().flatten().ok_or(ConnectError::NoRoots)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectError::Tls(io::Error::other(error)))?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -77,10 +77,8 @@ fn exhausted(error: &ApiError, retry_after: Option<&str>) -> Refusal {
     if error.violations().any(|violation| contains(&violation.quota_id, "PerDay")) {
         return Refusal::DailyQuota;
     }
-    let retry_after = error
-        .retry_delay()
-        .or_else(|| retry_after.and_then(seconds))
-        .or_else(|| retry_in(&error.message));
+    let retry_after =
+        error.retry_delay().or_else(|| retry_after.and_then(seconds)).or_else(|| retry_in(&error.message));
     Refusal::RateLimited { retry_after }
 }
 
@@ -175,7 +173,8 @@ fn protobuf_duration(value: &Value) -> Option<Duration> {
         let value = value.get(name)?;
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
     };
-    let nanos = number("nanos").and_then(|nanos| u32::try_from(nanos).ok()).filter(|nanos| *nanos < 1_000_000_000);
+    let nanos =
+        number("nanos").and_then(|nanos| u32::try_from(nanos).ok()).filter(|nanos| *nanos < 1_000_000_000);
     number("seconds").map(|seconds| Duration::new(seconds, nanos.unwrap_or(0)))
 }
 

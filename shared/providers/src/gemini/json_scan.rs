@@ -82,7 +82,13 @@ pub(crate) struct Scanner {
 
 impl Scanner {
     pub(crate) const fn new() -> Self {
-        Self { state: State::Value, stack: Vec::new(), in_key: false, high_surrogate: None, token: Vec::new() }
+        Self {
+            state: State::Value,
+            stack: Vec::new(),
+            in_key: false,
+            high_surrogate: None,
+            token: Vec::new(),
+        }
     }
 
     /// Reads the next piece of the document and tells `each` what is in it, in order.
@@ -396,9 +402,39 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused() {
         for text in [
-            "", " ", "{", "[", "[1", "[1,", "[,1]", "[1,]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "]",
-            "[}", "{]", "1 2", "1,", "tru", "truth", "01", "1.", "+1", "--1", "\"", "\"\\x\"", "\"\\u12g4\"", "'a'",
-            "nan", "[1 2]", "{\"a\" 1}", "{1:2}", "{\"a\":1 \"b\":2}", "[]]",
+            "",
+            " ",
+            "{",
+            "[",
+            "[1",
+            "[1,",
+            "[,1]",
+            "[1,]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "]",
+            "[}",
+            "{]",
+            "1 2",
+            "1,",
+            "tru",
+            "truth",
+            "01",
+            "1.",
+            "+1",
+            "--1",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "'a'",
+            "nan",
+            "[1 2]",
+            "{\"a\" 1}",
+            "{1:2}",
+            "{\"a\":1 \"b\":2}",
+            "[]]",
         ] {
             assert!(serde_json::from_str::<Value>(text).is_err(), "{text}");
             assert_eq!(read(&[text.as_bytes()]), Err(NotJson), "{text}");

@@ -67,8 +67,9 @@ impl Gemini {
         let call = self.http_request(request, secret)?;
         let (connection, response) = self.send(call, deadline).await?;
         let read = timeout_at(deadline, self.read(connection, response)).await;
-        let mut raw =
-            read.map_err(|_| timed_out())?.map_err(|refusal| DrawError::Refused(redacted(refusal, secret)))?;
+        let mut raw = read
+            .map_err(|_| timed_out())?
+            .map_err(|refusal| DrawError::Refused(redacted(refusal, secret)))?;
         raw.model_version = raw.model_version.filter(|version| !version.contains(secret.reveal()));
         Ok(raw)
     }

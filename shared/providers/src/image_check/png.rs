@@ -59,7 +59,8 @@ pub(super) fn check(strip: &mut Strip) -> Result<Dimensions, ImageFault> {
     loop {
         let [l0, l1, l2, l3, name @ ..] = strip.array::<8>(at)?;
         let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
-        let end = at.checked_add(AROUND).and_then(|end| end.checked_add(length)).ok_or(ImageFault::Truncated)?;
+        let end =
+            at.checked_add(AROUND).and_then(|end| end.checked_add(length)).ok_or(ImageFault::Truncated)?;
         let crc = strip.array(end.saturating_sub(4))?;
         let covered = strip.get(at + 4..end.saturating_sub(4))?;
         if crc32fast::hash(covered) != u32::from_be_bytes(crc) {
@@ -126,7 +127,9 @@ impl Seen {
 
     fn palette(&mut self, header: Header, data: &[u8]) -> Result<bool, ImageFault> {
         let entries = data.len() / 3;
-        let fits = data.len().is_multiple_of(3) && (1..=256).contains(&entries) && matches!(header.color_type, 2 | 3 | 6);
+        let fits = data.len().is_multiple_of(3)
+            && (1..=256).contains(&entries)
+            && matches!(header.color_type, 2 | 3 | 6);
         self.palette_entries = Some(entries);
         self.small(*b"PLTE", fits)
     }

@@ -1,5 +1,22 @@
-//! The built-in procedural generator.
+//! The built-in procedural generator: landscapes without network or key.
+//!
+//! It is no image model. Its words are a table, its pictures are put together from noise, polygons and palettes; the PNG says
+//! so in its texts. The same prompt, seed and shape give the same bytes on every machine (see [`random`]).
 
+mod canvas;
+mod color;
+mod land;
+mod motifs;
+mod palette;
+mod png_file;
+mod random;
+mod scene;
+mod sky;
+mod theme;
+mod water;
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,33 +25,59 @@ use darkroom_core::image::ImageFormat;
 use darkroom_core::request::{AspectRatio, ImageSize, Shape};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::{DrawError, DrawRequest, DrawnImage};
 
-/// Draws landscapes from the prompt's words, its hash and the seed. No network, no key.
+/// Draws landscapes from the prompt's words, its hash and the seed.
 #[derive(Debug)]
-pub struct Local;
+pub struct Local {
+    /// Drawing is work for a core: more pictures at once than cores would only hold more memory.
+    drawing: Arc<Semaphore>,
+}
 
 impl Local {
-    pub(crate) async fn draw(&self, request: DrawRequest<'_>, timeout: Duration) -> Result<DrawnImage, DrawError> {
+    pub(crate) fn new() -> Self {
+        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { drawing: Arc::new(Semaphore::new(cores)) }
+    }
+
+    pub(crate) async fn draw(
+        &self,
+        request: DrawRequest<'_>,
+        timeout: Duration,
+    ) -> Result<DrawnImage, DrawError> {
+        let drawn = tokio::time::timeout(timeout, self.draw_untimed(request)).await;
+        drawn.map_err(|_| unavailable("no picture in time"))?
+    }
+
+    async fn draw_untimed(&self, request: DrawRequest<'_>) -> Result<DrawnImage, DrawError> {
         let (width, height) = dimensions(request.shape);
-        let (prompt, seed, model) = (request.prompt.reveal().to_owned(), request.seed, request.model.to_string());
+        let (prompt, seed) = (request.prompt.reveal().to_owned(), request.seed);
+        let drawn_by = request.model.to_string();
+        let permit = Arc::clone(&self.drawing).acquire_owned().await;
         let drawing = tokio::task::spawn_blocking(move || {
-            let bytes = Bytes::from(file(&prompt, seed, width, height)?);
+            let _permit = permit;
+            let pixels = scene::paint(&prompt, seed, width, height).into_pixels();
+            let bytes = Bytes::from(png_file::encode(&pixels, width, height)?);
             let sha256 = HEXLOWER.encode(&Sha256::digest(&bytes));
-            Ok(DrawnImage { bytes, sha256, width, height, format: ImageFormat::Png, drawn_by: model })
+            Ok(DrawnImage { bytes, sha256, width, height, format: ImageFormat::Png, drawn_by })
         });
-        let unavailable = |detail: &str| DrawError::Refused(Refusal::Unavailable { detail: detail.to_owned() });
-        match tokio::time::timeout(timeout, drawing).await {
-            Err(_) => Err(unavailable("no picture in time")),
-            Ok(Err(_)) => Err(unavailable("the drawing stopped")),
-            Ok(Ok(drawn)) => drawn.map_err(|_: png::EncodingError| unavailable("the picture could not be written")),
+        match drawing.await {
+            Ok(drawn) => {
+                drawn.map_err(|_: png::EncodingError| unavailable("the picture could not be written"))
+            }
+            Err(_) => Err(unavailable("the drawing stopped")),
         }
     }
 }
 
-/// Width and height of a shape: about 1,024² or 2,048² pixels, sides multiples of 16 and 32.
-fn dimensions(shape: Shape) -> (u32, u32) {
+fn unavailable(detail: &str) -> DrawError {
+    DrawError::Refused(Refusal::Unavailable { detail: detail.to_owned() })
+}
+
+/// Width and height of a shape: about 1,024² pixels with sides that are multiples of 16, or twice as long.
+const fn dimensions(shape: Shape) -> (u32, u32) {
     let (width, height) = match shape.aspect_ratio {
         AspectRatio::R1x1 => (1024, 1024),
         AspectRatio::R2x3 => (832, 1248),
@@ -51,15 +94,4 @@ fn dimensions(shape: Shape) -> (u32, u32) {
         ImageSize::K1 => (width, height),
         ImageSize::K2 => (2 * width, 2 * height),
     }
-}
-
-fn file(_prompt: &str, seed: u64, width: u32, height: u32) -> Result<Vec<u8>, png::EncodingError> {
-    let mut file = Vec::new();
-    let mut encoder = png::Encoder::new(&mut file, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    let mut writer = encoder.write_header()?;
-    let pixels = vec![(seed % 256) as u8; (width * height * 3) as usize];
-    writer.write_image_data(&pixels)?;
-    writer.finish()?;
-    Ok(file)
 }

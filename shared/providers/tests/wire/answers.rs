@@ -58,14 +58,18 @@ async fn what_400_means() {
 
     let message = format!("API key not valid: {KEY}. Please pass a valid API key.");
     let localized = json!({"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "message": message});
-    for details in [json!([info("API_KEY_INVALID"), localized]), json!([localized, 7, info("API_KEY_INVALID")])] {
+    for details in
+        [json!([info("API_KEY_INVALID"), localized]), json!([localized, 7, info("API_KEY_INVALID")])]
+    {
         let body = error(400, argument, &message, &details);
         assert_eq!(meaning("400 Bad Request", &body).await, Refusal::InvalidKey);
     }
     let body = error(400, argument, "API key expired.", &json!([info("API_KEY_EXPIRED")]));
     assert_eq!(meaning("400 Bad Request", &body).await, Refusal::InvalidKey);
 
-    for message in ["User location is not supported for the API use.", "Please enable billing on your project."] {
+    for message in
+        ["User location is not supported for the API use.", "Please enable billing on your project."]
+    {
         let body = error(400, "FAILED_PRECONDITION", message, &json!([]));
         assert_eq!(meaning("400 Bad Request", &body).await, Refusal::Billing);
     }
@@ -149,14 +153,19 @@ fn limited(seconds: f64) -> Refusal {
 
 #[tokio::test]
 async fn a_zero_quota_is_told_from_a_used_one() {
-    let zero_text = format!("{EXCEEDED}\n* Quota exceeded for metric: x_free_tier_requests, limit: 0, model: m\nPlease retry in 21.5s.");
+    let zero_text = format!(
+        "{EXCEEDED}\n* Quota exceeded for metric: x_free_tier_requests, limit: 0, model: m\nPlease retry in 21.5s."
+    );
     let used_text = zero_text.replace("limit: 0,", "limit: 10,");
     let used = [help(), quota_failure(&[violation(MINUTE, Some(json!("10")))]), retry_info("21.5s")];
     assert_eq!(exhausted(&used_text, &used).await, limited(21.5), "free_tier is a label, not a verdict");
     let without_value = [help(), quota_failure(&[violation(MINUTE, None)]), retry_info("21.5s")];
     assert_eq!(exhausted(&zero_text, &without_value).await, Refusal::ZeroQuota);
     for zero in [json!("0"), json!(0)] {
-        let details = [quota_failure(&[violation(MINUTE, Some(json!("10"))), violation(DAY, Some(zero))]), retry_info("9s")];
+        let details = [
+            quota_failure(&[violation(MINUTE, Some(json!("10"))), violation(DAY, Some(zero))]),
+            retry_info("9s"),
+        ];
         assert_eq!(exhausted(EXCEEDED, &details).await, Refusal::ZeroQuota);
     }
     for text in ["limit: 0", "limit: 0\n", "limit: 0.", "limit: 0; x"] {
@@ -174,7 +183,10 @@ async fn a_daily_quota_is_told_before_its_misleading_delay() {
         quota_failure(&[violation(MINUTE, Some(json!("10"))), violation(DAY, Some(json!("100")))]),
         retry_info("58.821668433s"),
     ];
-    assert_eq!(exhausted(&format!("{EXCEEDED} Please retry in 58.821668433s."), &details).await, Refusal::DailyQuota);
+    assert_eq!(
+        exhausted(&format!("{EXCEEDED} Please retry in 58.821668433s."), &details).await,
+        Refusal::DailyQuota
+    );
     let apart = [quota_failure(&[violation(MINUTE, None)]), quota_failure(&[violation(DAY, None)])];
     assert_eq!(exhausted(EXCEEDED, &apart).await, Refusal::DailyQuota);
 }
@@ -196,8 +208,18 @@ async fn how_long_a_minutes_quota_rests() {
     ] {
         assert_eq!(exhausted(text, std::slice::from_ref(&minute)).await, limited(seconds), "{text}");
     }
-    for text in ["", "Please retry later.", "Please retry in a while.", "Please retry in 5 parsecs", "Please retry in 1.2.3s"] {
-        assert_eq!(exhausted(text, std::slice::from_ref(&minute)).await, Refusal::RateLimited { retry_after: None }, "{text}");
+    for text in [
+        "",
+        "Please retry later.",
+        "Please retry in a while.",
+        "Please retry in 5 parsecs",
+        "Please retry in 1.2.3s",
+    ] {
+        assert_eq!(
+            exhausted(text, std::slice::from_ref(&minute)).await,
+            Refusal::RateLimited { retry_after: None },
+            "{text}"
+        );
     }
     for delay in ["soon", "-5s", "5", "", "s", "99999999999999999999999s", "1e9s"] {
         let details = [minute.clone(), retry_info(delay)];
@@ -207,7 +229,8 @@ async fn how_long_a_minutes_quota_rests() {
 
 #[tokio::test]
 async fn the_retry_after_header_is_read_when_there_is_one() {
-    let bare = error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).", &json!([]));
+    let bare =
+        error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).", &json!([]));
     let with_header = |body: &[u8], value: &str| {
         response("429 Too Many Requests", &format!("retry-after: {value}\r\n"), body)
     };
@@ -222,8 +245,20 @@ async fn the_retry_after_header_is_read_when_there_is_one() {
 #[tokio::test]
 async fn a_429_that_cannot_be_read_is_a_minutes_quota() {
     let nothing = Refusal::RateLimited { retry_after: None };
-    for body in ["", "<html>slow down</html>", "{}", "[]", "null", "{\"error\": \"x\"}", "{\"error\": {\"details\": {}}}"] {
-        assert_eq!(answer_to(response("429 Too Many Requests", "", body.as_bytes())).await, nothing, "{body}");
+    for body in [
+        "",
+        "<html>slow down</html>",
+        "{}",
+        "[]",
+        "null",
+        "{\"error\": \"x\"}",
+        "{\"error\": {\"details\": {}}}",
+    ] {
+        assert_eq!(
+            answer_to(response("429 Too Many Requests", "", body.as_bytes())).await,
+            nothing,
+            "{body}"
+        );
     }
     // Members of unexpected types do not hide the others.
     let odd = json!({"error": {"code": "429", "status": 8, "message": ["x"], "details": [
@@ -242,7 +277,14 @@ async fn failures_of_the_provider_are_unavailable() {
         let body = error(status, word, "The model is overloaded. Please try again later.", &json!([]));
         assert_eq!(meaning(line, &body).await, unavailable(&format!("HTTP_{status}")));
     }
-    for line in ["502 Bad Gateway", "520 Unknown", "599 X", "408 Request Timeout", "409 Conflict", "499 Client Closed Request"] {
+    for line in [
+        "502 Bad Gateway",
+        "520 Unknown",
+        "599 X",
+        "408 Request Timeout",
+        "409 Conflict",
+        "499 Client Closed Request",
+    ] {
         let expected = unavailable(&format!("HTTP_{}", &line[..3]));
         assert_eq!(answer_to(response(line, "", b"<html>")).await, expected, "{line}");
     }
@@ -250,7 +292,9 @@ async fn failures_of_the_provider_are_unavailable() {
 
 #[tokio::test]
 async fn other_refusals_of_the_request_fail_it() {
-    for line in ["405 Method Not Allowed", "413 Payload Too Large", "415 Unsupported Media Type", "422 Unprocessable"] {
+    for line in
+        ["405 Method Not Allowed", "413 Payload Too Large", "415 Unsupported Media Type", "422 Unprocessable"]
+    {
         let expected = invalid_request(&format!("HTTP_{}", &line[..3]));
         assert_eq!(answer_to(response(line, "", b"<html>")).await, expected, "{line}");
     }
@@ -265,8 +309,12 @@ async fn a_200_that_is_no_answer_has_no_image() {
     assert_eq!(answer_to(response("200 OK", "", b"<html>")).await, no_image("the answer is not JSON"));
     assert_eq!(answer_to(response("200 OK", "", b"")).await, no_image("the answer is not JSON"));
     assert_eq!(answer_to(response("200 OK", "", b"{}")).await, no_image("the answer has no candidate"));
-    assert_eq!(answer_to(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()).await, no_image("the answer is not JSON"));
-    let body = json!({"candidates": [{"content": {"parts": [{"inlineData": {"data": "bm90IGEgcGljdHVyZQ=="}}]}}]});
+    assert_eq!(
+        answer_to(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()).await,
+        no_image("the answer is not JSON")
+    );
+    let body =
+        json!({"candidates": [{"content": {"parts": [{"inlineData": {"data": "bm90IGEgcGljdHVyZQ=="}}]}}]});
     let answer = answer_to(response("200 OK", "", body.to_string().as_bytes())).await;
     assert_eq!(answer, no_image("the picture is no PNG, JPEG or WebP"));
     let body = json!({"candidates": [{"finishReason": "IMAGE_SAFETY", "finishMessage": KEY}]});

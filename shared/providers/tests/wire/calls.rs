@@ -179,7 +179,9 @@ async fn a_broken_connection_is_one_call_and_unavailable() {
         Script::AnswerAndClose(Vec::new()),
         Script::AnswerAndClose(b"HTTP/1.1 200 OK\r\ncontent-le".to_vec()),
         Script::AnswerAndClose(whole[..whole.len() - 1].to_vec()),
-        Script::AnswerAndClose(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\"a\"\r\n".to_vec()),
+        Script::AnswerAndClose(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\"a\"\r\n".to_vec(),
+        ),
         Script::AnswerAndClose(b"220 smtp.example ESMTP\r\n".to_vec()),
     ] {
         let server = RawServer::start(script.clone()).await;
@@ -218,7 +220,7 @@ async fn an_endless_answer_is_left_at_the_limit() {
     let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     let opening = br#"{"candidates":[{"content":{"parts":[{"inlineData":{"data":""#;
     let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
-    let piece = chunk(&[b'A'; 1 << 20]);
+    let piece = chunk(&vec![b'A'; 1 << 20]);
     for opening in [chunk(opening), chunk(b"[\"")] {
         let server = RawServer::start(Script::Endless([head.clone(), opening].concat(), piece.clone())).await;
         let refusal = Refusal::NoImage { detail: "the answer is too long".to_owned() };
@@ -238,7 +240,7 @@ async fn an_endless_answer_is_left_at_the_limit() {
 #[tokio::test]
 async fn an_endless_error_is_left_and_its_status_counts() {
     let head = b"HTTP/1.1 503 Service Unavailable\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-    let piece = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    let piece = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
     let server = RawServer::start(Script::Endless(head, piece)).await;
     assert_eq!(draw(&providers(&server)).await, Err(unavailable("HTTP_503")));
     server.until(|seen| seen.closed == 1).await;
@@ -258,9 +260,12 @@ async fn a_picture_at_the_limit_passes_and_one_above_does_not() {
         [before, &chunk, &crc.to_be_bytes(), end].concat()
     };
     let too_large = Refusal::NoImage { detail: "the picture is too large".to_owned() };
-    for (length, expected) in [(IMAGE_BYTES_MAX, Ok(())), (IMAGE_BYTES_MAX + 3, Err(DrawError::Refused(too_large)))] {
+    for (length, expected) in
+        [(IMAGE_BYTES_MAX, Ok(())), (IMAGE_BYTES_MAX + 3, Err(DrawError::Refused(too_large)))]
+    {
         let data = BASE64.encode(&padded(length));
-        let body = format!(r#"{{"candidates":[{{"content":{{"parts":[{{"inlineData":{{"data":"{data}"}}}}]}}}}]}}"#);
+        let body =
+            format!(r#"{{"candidates":[{{"content":{{"parts":[{{"inlineData":{{"data":"{data}"}}}}]}}}}]}}"#);
         let server = RawServer::start(Script::Answer(response("200 OK", "", body.as_bytes()))).await;
         let drawn = draw(&providers(&server)).await;
         assert_eq!(drawn.as_ref().map(|_| ()).map_err(Clone::clone), expected);

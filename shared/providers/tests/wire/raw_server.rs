@@ -19,8 +19,6 @@ pub(crate) enum Script {
     Hang,
     /// RST.
     Reset,
-    /// Connections are closed before a request is read.
-    CloseAtOnce,
     /// These bytes, and after the time the connection is closed without a further request.
     AnswerAndCloseLater(Vec<u8>, Duration),
 }
@@ -87,9 +85,6 @@ impl RawServer {
 }
 
 async fn serve(mut stream: TcpStream, script: Script, seen: &Mutex<Seen>) {
-    if matches!(script, Script::CloseAtOnce) {
-        return;
-    }
     while let Some(request) = read_request(&mut stream).await {
         seen.lock().unwrap().requests.push(request);
         match &script {
@@ -124,7 +119,6 @@ async fn serve(mut stream: TcpStream, script: Script, seen: &Mutex<Seen>) {
                 drop(stream.set_zero_linger());
                 return;
             }
-            Script::CloseAtOnce => return,
         }
     }
 }
@@ -143,7 +137,9 @@ async fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head
                 .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned))
+                .find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned)
+                })
                 .and_then(|length| length.parse::<usize>().ok())
                 .unwrap_or(0);
             if body.len() >= length {

@@ -121,11 +121,13 @@ impl Client {
 
     /// Prints each change until the job has ended.
     async fn watch(&self, job: &Value) -> anyhow::Result<Value> {
-        let path = format!("/v1/jobs/{}?wait=5", text(job, "id"));
+        let path = format!("/v1/jobs/{}", text(job, "id"));
         let started = std::time::Instant::now();
         let mut shown = String::new();
         loop {
-            let job = self.get(&path).await?;
+            // The first look is at once: the picture takes less than a second, and its place in the queue is worth seeing.
+            let wait = if shown.is_empty() { "" } else { "?wait=5" };
+            let job = self.get(&format!("{path}{wait}")).await?;
             let position = match &job["queue_position"] {
                 Value::Null => String::new(),
                 place => format!(", position {place}"),

@@ -1,6 +1,7 @@
 //! `darkroom local`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -21,6 +22,9 @@ pub(super) struct Local {
     /// Worker environments at most, each drawing up to ten jobs at a time.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=100))]
     workers: u16,
+    /// The worker's time-out instead of the template's 230 s: a killed worker's job comes back that much sooner.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=900))]
+    worker_timeout: Option<u64>,
 }
 
 impl Local {
@@ -32,6 +36,7 @@ impl Local {
             workers: usize::from(self.workers),
             // Settings in this shell's environment reach the functions, as the template's would.
             variables: std::env::vars().filter(|(name, _)| name.starts_with("DARKROOM_")).collect(),
+            timeouts: self.worker_timeout.map(|seconds| ("worker".to_owned(), Duration::from_secs(seconds))).into_iter().collect(),
             ..LocalSettings::new(&data, binaries)
         })
         .await?;

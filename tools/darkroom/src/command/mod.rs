@@ -44,8 +44,12 @@ enum Command {
 #[derive(Args, Clone)]
 pub struct Target {
     /// The local system (the default).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "stack")]
     local: bool,
+    /// A deployed stack of this name, with the AWS credentials and region of the environment
+    /// (`eval "$(aws configure export-credentials --format env)"`).
+    #[arg(long, value_name = "NAME")]
+    stack: Option<String>,
     /// The local system's data folder.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -56,7 +60,10 @@ pub struct Target {
 
 impl Target {
     async fn stores(&self) -> anyhow::Result<Stores> {
-        Stores::local(&self.data.clone().unwrap_or_else(default_data)).await
+        match &self.stack {
+            Some(name) => Stores::deployed(name).await,
+            None => Stores::local(&self.data.clone().unwrap_or_else(default_data)).await,
+        }
     }
 }
 

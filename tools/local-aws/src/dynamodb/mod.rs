@@ -1,7 +1,7 @@
 //! DynamoDB and its streams: the `dynoxide` engine on one SQLite file, served by threads of its own.
 //!
-//! The engine answers each request on the thread that read it, waiting for one lock, so it gets its own small runtime: a busy
-//! table cannot then hold up S3, SQS or whatever else the process does.
+//! The engine answers each request on the thread that read it, waiting for one lock, so it gets its own small
+//! runtime: a busy table cannot then hold up S3, SQS or whatever else the process does.
 
 mod tables;
 mod upkeep;
@@ -16,13 +16,14 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::data_dir::DataDir;
 use crate::http_server::STOP_PATIENCE;
 use crate::{EnsureError, StartError};
 
 const SERVICE: &str = "DynamoDB";
 
-/// Threads that read requests. The engine itself works on one at a time, under its lock; the second reads, parses and
-/// answers meanwhile.
+/// Threads that read requests. The engine itself works on one at a time, under its lock; the second reads,
+/// parses and answers meanwhile.
 const THREADS: usize = 2;
 
 /// A running DynamoDB.
@@ -34,16 +35,17 @@ pub(crate) struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// Opens (or makes) the file and serves it on `listener`.
+    /// Opens (or makes) its file in the folder and serves it on `listener`.
     pub(crate) fn start(
-        file: &Path,
+        data_dir: DataDir,
         listener: TcpListener,
         sweep_interval: Duration,
     ) -> Result<Self, StartError> {
-        let database = open(file)?;
-        let upkeep = upkeep::start(database.clone(), file, sweep_interval)?;
+        let file = data_dir.join("dynamodb.sqlite");
+        let database = open(&file)?;
+        let upkeep = upkeep::start(database.clone(), &file, sweep_interval)?;
         let (stop, stopped) = oneshot::channel();
-        let server = serve(database.clone(), listener, stopped)?;
+        let server = serve(database.clone(), listener, stopped, data_dir)?;
         Ok(Self { database, stop, server, upkeep })
     }
 
@@ -82,8 +84,9 @@ fn open(file: &Path) -> Result<Database, StartError> {
     let path =
         file.to_str().ok_or_else(|| StartError::storage(SERVICE, "the data folder's path is not Unicode"))?;
     let database = Database::new(path).map_err(|error| StartError::storage(SERVICE, error))?;
-    // The engine opens its file in write-ahead mode with `synchronous = FULL`: one flush to the disk per commit, which only
-    // matters when power fails. Leaving its bulk mode is its one way to say `synchronous = NORMAL`.
+    // The engine opens its file in write-ahead mode with `synchronous = FULL`: one flush to the disk per
+    // commit, which only matters when power fails. Leaving its bulk mode is its one way to say `synchronous =
+    // NORMAL`.
     database.enable_bulk_loading().map_err(|error| StartError::storage(SERVICE, error))?;
     database.disable_bulk_loading().map_err(|error| StartError::storage(SERVICE, error))?;
     Ok(database)
@@ -93,6 +96,7 @@ fn serve(
     database: Database,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
+    data_dir: DataDir,
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let failed = |source: std::io::Error| StartError::storage(SERVICE, source);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -121,6 +125,7 @@ fn serve(
         .spawn(move || {
             runtime.block_on(serving);
             runtime.shutdown_timeout(STOP_PATIENCE);
+            drop(data_dir);
         })
         .map_err(failed)
 }

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::EnsureError;
 
-/// What CloudFormation says about a table and `CreateTable` does not know; none of it changes what a table answers.
+/// What CloudFormation says about a table and `CreateTable` does not know; none of it changes what a table
+/// answers.
 const ONLY_IN_TEMPLATES: [&str; 6] = [
     "PointInTimeRecoverySpecification",
     "TimeToLiveSpecification",
@@ -15,7 +16,8 @@ const ONLY_IN_TEMPLATES: [&str; 6] = [
     "WarmThroughput",
 ];
 
-/// Makes the table of `definition` where absent; where present, adds the indexes and the stream it lacks. Idempotent.
+/// Makes the table of `definition` where absent; where present, adds the indexes and the stream it lacks.
+/// Idempotent.
 pub(super) fn ensure(
     database: &Database,
     definition: Value,
@@ -92,8 +94,8 @@ impl Table<'_> {
         self.database.create_table(request).map(drop).map_err(|error| self.refused(error))
     }
 
-    /// Adds to a table what its definition has gained since. Keys cannot change in place; an index that the definition lost
-    /// stays, because it can hurt nobody but costs nothing.
+    /// Adds to a table what its definition has gained since. Keys cannot change in place; an index that the
+    /// definition lost stays, because it can hurt nobody but costs nothing.
     fn complete(&self, wanted: &Map<String, Value>, present: &Value) -> Result<(), EnsureError> {
         if wanted.get("KeySchema") != present.get("KeySchema") {
             return Err(self.differs("key schema".to_owned()));

@@ -1,4 +1,5 @@
-//! What DynamoDB does by itself: expire items past their time to live, and forget stream records after 24 hours.
+//! What DynamoDB does by itself: expire items past their time to live, and forget stream records after 24
+//! hours.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,8 +18,8 @@ const STREAM_RETENTION: Duration = Duration::from_hours(24);
 /// Records forgotten per transaction, so that no request waits long behind one.
 const SLICE: usize = 500;
 
-/// The engine looks for the last sequence number of a table on each write to a stream, and for the records after a position on
-/// each read, without an index: both would grow with the records kept. This gives it one.
+/// The engine looks for the last sequence number of a table on each write to a stream, and for the records
+/// after a position on each read, without an index: both would grow with the records kept. This gives it one.
 const STREAM_INDEX: &str = "CREATE INDEX IF NOT EXISTS _stream_records_by_sequence
     ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
 

@@ -47,7 +47,8 @@ impl Declared {
     /// Reads `Content-MD5`, `x-amz-checksum-*` and the announcement of a trailer.
     ///
     /// # Errors
-    /// `InvalidDigest` or `InvalidRequest` for values of the wrong form, and for more than one trailing checksum.
+    /// `InvalidDigest` or `InvalidRequest` for values of the wrong form, and for more than one trailing
+    /// checksum.
     pub(super) fn read(input: &PutObjectInput, headers: &HeaderMap) -> S3Result<Self> {
         let checksums = Checksums {
             crc32: input.checksum_crc32.clone(),

@@ -21,8 +21,8 @@ impl Files {
         Ok(Self(folder.to_owned()))
     }
 
-    /// Removes every file that `is_named` does not know: what a killed process was writing, or had replaced. Only right while
-    /// nobody writes.
+    /// Removes every file that `is_named` does not know: what a killed process was writing, or had replaced.
+    /// Only right while nobody writes.
     pub(super) fn remove_unnamed<E: From<std::io::Error>>(
         &self,
         is_named: impl Fn(&str) -> Result<bool, E>,
@@ -50,6 +50,26 @@ impl Files {
         }
     }
 
+    /// Puts files together, one behind the other, in a new one.
+    pub(super) fn concatenate<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        digester: Digester,
+    ) -> std::io::Result<Received> {
+        let mut sink = Sink { file: NewFile::create(&self.0)?, digester, bytes: 0 };
+        for name in names {
+            let mut part = self.open_file(name)?;
+            loop {
+                let piece = read_some(&mut part, CHUNK_BYTES)?;
+                if piece.is_empty() {
+                    break;
+                }
+                sink.take(&piece)?;
+            }
+        }
+        Ok(sink.finish())
+    }
+
     pub(super) fn open_file(&self, name: &str) -> std::io::Result<File> {
         File::open(self.0.join(name))
     }
@@ -72,9 +92,7 @@ pub(super) struct NewFile {
 
 impl NewFile {
     fn create(folder: &Path) -> std::io::Result<Self> {
-        let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
-        let name = HEXLOWER.encode(&random);
+        let name = random_name()?;
         let path = folder.join(&name);
         let file = File::options().write(true).create_new(true).open(&path)?;
         Ok(Self { name, path, file, kept: false })
@@ -122,6 +140,18 @@ struct Sink {
     bytes: u64,
 }
 
+impl Sink {
+    fn take(&mut self, piece: &[u8]) -> std::io::Result<()> {
+        self.digester.update(piece);
+        self.bytes += piece.len() as u64;
+        self.file.file.write_all(piece)
+    }
+
+    fn finish(self) -> Received {
+        Received { file: self.file, bytes: self.bytes, digests: self.digester.finish() }
+    }
+}
+
 impl Incoming {
     /// Takes a piece; writes out what has gathered once it is a chunk.
     pub(super) async fn push(&mut self, piece: Bytes) -> std::io::Result<()> {
@@ -139,8 +169,8 @@ impl Incoming {
     pub(super) async fn finish(mut self) -> std::io::Result<Received> {
         let write = self.take_write();
         blocking(move || {
-            let Sink { file, digester, bytes } = write()?;
-            Ok(Received { file, bytes, digests: digester.finish() })
+            let sink = write()?;
+            Ok(sink.finish())
         })
         .await?
     }
@@ -158,13 +188,18 @@ impl Incoming {
                 (None, None) => return Err(std::io::Error::other("an earlier write of this object failed")),
             };
             for piece in pieces {
-                sink.digester.update(&piece);
-                sink.file.file.write_all(&piece)?;
-                sink.bytes += piece.len() as u64;
+                sink.take(&piece)?;
             }
             Ok(sink)
         }
     }
+}
+
+/// A name that nothing has yet.
+pub(super) fn random_name() -> std::io::Result<String> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+    Ok(HEXLOWER.encode(&random))
 }
 
 /// Runs `work` on a thread that may block.

@@ -1,8 +1,8 @@
 //! The index: which buckets and objects there are, and which file holds each object's bytes.
 //!
-//! An object exists exactly when its row does. A row is written in one transaction after the file it names is complete, so
-//! that bytes, type, length, checksums and metadata of an object appear, change and vanish together, whatever dies when. Keys are
-//! values in a table and never part of a path.
+//! An object exists exactly when its row does. A row is written in one transaction after the file it names is
+//! complete, so that bytes, type, length, checksums and metadata of an object appear, change and vanish
+//! together, whatever dies when. Keys are values in a table and never part of a path.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
+use crate::sqlite::OpenError;
+
+/// Counts the changes of this schema and of the one for uploads.
+const LAYOUT: i64 = 1;
+
 const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS buckets (
+    CREATE TABLE buckets (
         name TEXT PRIMARY KEY,
         created_at INTEGER NOT NULL  -- milliseconds since 1970, like every time here
     ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS objects (
+    CREATE TABLE objects (
         bucket TEXT NOT NULL REFERENCES buckets (name),
         key TEXT NOT NULL,
         file TEXT NOT NULL UNIQUE,
@@ -80,18 +85,13 @@ pub(super) enum Written {
 pub(super) struct Index(Mutex<Connection>);
 
 impl Index {
-    pub(super) fn open(file: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(file)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Survives the death of the process; only loss of power needs more.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        connection.execute_batch(SCHEMA)?;
-        Ok(Self(Mutex::new(connection)))
+    pub(super) fn open(file: &Path) -> Result<Self, OpenError> {
+        let schema = format!("{SCHEMA}{}", super::uploads::SCHEMA);
+        Ok(Self(Mutex::new(crate::sqlite::open(file, &schema, LAYOUT)?)))
     }
 
     /// The lock. A panic while it was held rolled its transaction back, so the connection is sound.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,7 +119,8 @@ impl Index {
         Ok(found.map(then))
     }
 
-    /// Makes `entry` the object at `key` if `condition` holds. Of racing writers that demand absence, one is `Done`.
+    /// Makes `entry` the object at `key` if `condition` holds. Of racing writers that demand absence, one is
+    /// `Done`.
     pub(super) fn publish(
         &self,
         bucket: &str,
@@ -129,19 +130,9 @@ impl Index {
     ) -> rusqlite::Result<Written> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let decided = decide(&transaction, bucket, key, condition)?;
-        if matches!(decided, Written::Done { .. }) {
-            let upsert = "INSERT INTO objects (bucket, key, file, bytes, etag, modified_at, headers)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                ON CONFLICT DO UPDATE SET file = excluded.file, bytes = excluded.bytes, etag = excluded.etag,
-                    modified_at = excluded.modified_at, headers = excluded.headers";
-            let headers = to_json(&entry.headers)?;
-            let row =
-                params![bucket, key, entry.file, entry.bytes, entry.etag, entry.modified_at_ms, headers];
-            transaction.prepare_cached(upsert)?.execute(row)?;
-        }
+        let written = write(&transaction, bucket, key, entry, condition)?;
         transaction.commit()?;
-        Ok(decided)
+        Ok(written)
     }
 
     /// Removes an object. `Done` also when it was absent.
@@ -172,15 +163,37 @@ impl Index {
         rows.collect()
     }
 
-    /// Whether an object's bytes are in `file`.
+    /// Whether bytes of an object, or of a part of one to be, are in `file`.
     pub(super) fn names(&self, file: &str) -> rusqlite::Result<bool> {
         let connection = self.lock();
-        connection.prepare_cached("SELECT 1 FROM objects WHERE file = ?1")?.exists([file])
+        let select = "SELECT 1 FROM objects WHERE file = ?1 UNION ALL SELECT 1 FROM parts WHERE file = ?1";
+        connection.prepare_cached(select)?.exists([file])
     }
 }
 
-fn has_bucket(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+pub(super) fn has_bucket(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM buckets WHERE name = ?1")?.exists([name])
+}
+
+/// Writes the row of an object if `condition` holds.
+pub(super) fn write(
+    transaction: &Transaction<'_>,
+    bucket: &str,
+    key: &str,
+    entry: &Entry,
+    condition: &Condition,
+) -> rusqlite::Result<Written> {
+    let decided = decide(transaction, bucket, key, condition)?;
+    if matches!(decided, Written::Done { .. }) {
+        let upsert = "INSERT INTO objects (bucket, key, file, bytes, etag, modified_at, headers)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            ON CONFLICT DO UPDATE SET file = excluded.file, bytes = excluded.bytes, etag = excluded.etag,
+                modified_at = excluded.modified_at, headers = excluded.headers";
+        let headers = to_json(&entry.headers)?;
+        let row = params![bucket, key, entry.file, entry.bytes, entry.etag, entry.modified_at_ms, headers];
+        transaction.prepare_cached(upsert)?.execute(row)?;
+    }
+    Ok(decided)
 }
 
 fn decide(
@@ -206,10 +219,7 @@ fn decide(
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let headers: String = row.get(4)?;
-    let headers = serde_json::from_str(&headers).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(error))
-    })?;
+    let headers = from_json(&row.get::<_, String>(4)?)?;
     Ok(Entry {
         file: row.get(0)?,
         bytes: row.get(1)?,
@@ -219,6 +229,12 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-fn to_json(headers: &Headers) -> rusqlite::Result<String> {
-    serde_json::to_string(headers).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+pub(super) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
 }

@@ -1,11 +1,14 @@
 //! S3: `s3s` for the wire and the signatures, over an index and files of ours.
 
 mod checksum;
+mod cors;
 mod files;
 mod index;
 mod list;
+mod multipart;
 mod service;
 mod store;
+mod uploads;
 
 use std::path::Path;
 
@@ -46,7 +49,8 @@ impl S3Server {
             .set_auth(SimpleAuth::from_single(keys.access_key_id.as_str(), keys.secret_access_key.as_str()));
         builder.set_access(Signed { counters });
         let service = HandleError::new(builder.build(), unanswerable);
-        let server = HttpServer::start(SERVICE, listener, Router::new().fallback_service(service));
+        let router = Router::new().fallback_service(service).layer(axum::middleware::from_fn(cors::allow));
+        let server = HttpServer::start(SERVICE, listener, router);
         Ok(Self { store, server })
     }
 

@@ -1,21 +1,24 @@
 //! The operations of S3 that are spoken here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
 use s3s::dto::{
-    ChecksumType, CreateBucketInput, CreateBucketOutput, DeleteObjectInput, DeleteObjectOutput, ETag,
-    ETagCondition, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, IfMatch, IfNoneMatch, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput,
-    PutObjectOutput, StreamingBlob, Timestamp,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumType, CompleteMultipartUploadInput,
+    CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, IfMatch,
+    IfNoneMatch, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput,
+    PutObjectOutput, StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{Checksums, Declared};
 use super::index::{Condition, Entry, Headers};
-use super::list;
 use super::store::{Store, no_such_bucket};
+use super::uploads::UploadName;
+use super::{list, multipart};
 
 /// The largest object that one PutObject may send.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
@@ -55,21 +58,12 @@ impl S3 for Service {
             return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
         }
         let condition = write_condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
-        let mut declared = Declared::read(&input, &headers)?;
+        let declared = Declared::read(&input, &headers)?;
         let body = input.body.take().unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
-        // The body is read to its end even when the condition cannot hold: a client answered in the middle of its body sees
-        // a broken connection instead of the answer.
-        let mut received = self.store.receive(body, &declared).await?;
-        if input.content_length.is_some_and(|bytes| u64::try_from(bytes) != Ok(received.bytes)) {
-            return Err(s3_error!(
-                IncompleteBody,
-                "You did not provide the number of bytes specified by Content-Length"
-            ));
-        }
-        let trailers = trailing_headers.and_then(|trailers| trailers.take());
-        declared.complete(trailers.as_ref())?;
-        declared.verify(&mut received.digests)?;
-        let headers = stored_headers(&input, received.digests.checksums.clone());
+        // The body is read to its end even when the condition cannot hold: a client answered in the middle of
+        // its body sees a broken connection instead of the answer.
+        let received = self.store.receive(body, input.content_length, declared, trailing_headers).await?;
+        let headers = Headers { checksums: received.digests.checksums.clone(), ..put_headers(&input) };
         let entry = self.store.publish((input.bucket, input.key), received, headers, condition).await?;
         let Checksums { crc32, crc32c, crc64nvme, sha1, sha256 } = entry.headers.checksums;
         Ok(S3Response::new(PutObjectOutput {
@@ -179,6 +173,76 @@ impl S3 for Service {
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        let input = request.input;
+        let headers = upload_headers(&input);
+        let id = multipart::begin(&self.store, input.bucket.clone(), input.key.clone(), headers).await?;
+        Ok(S3Response::new(CreateMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(id),
+            ..Default::default()
+        }))
+    }
+
+    async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
+        let S3Request { input, headers, trailing_headers, .. } = request;
+        let part = multipart::take_part(&self.store, input, &headers, trailing_headers).await?;
+        let Checksums { crc32, crc32c, crc64nvme, sha1, sha256 } = part.checksums;
+        Ok(S3Response::new(UploadPartOutput {
+            e_tag: Some(ETag::Strong(part.etag)),
+            checksum_crc32: crc32,
+            checksum_crc32c: crc32c,
+            checksum_crc64nvme: crc64nvme,
+            checksum_sha1: sha1,
+            checksum_sha256: sha256,
+            ..Default::default()
+        }))
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let input = request.input;
+        let condition = write_condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        let entry = multipart::complete(&self.store, input, condition).await?;
+        let Checksums { crc32, crc32c, crc64nvme, sha1, sha256 } = entry.headers.checksums;
+        Ok(S3Response::new(CompleteMultipartUploadOutput {
+            location: Some(format!("/{bucket}/{key}")),
+            bucket: Some(bucket),
+            key: Some(key),
+            e_tag: Some(ETag::Strong(entry.etag)),
+            checksum_crc32: crc32,
+            checksum_crc32c: crc32c,
+            checksum_crc64nvme: crc64nvme,
+            checksum_sha1: sha1,
+            checksum_sha256: sha256,
+            checksum_type: Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT)),
+            ..Default::default()
+        }))
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        let AbortMultipartUploadInput { bucket, key, upload_id: id, .. } = request.input;
+        multipart::abort(&self.store, UploadName { bucket, key, id }).await?;
+        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        Ok(S3Response::new(multipart::list(&self.store, request.input).await?))
+    }
+
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
@@ -238,17 +302,32 @@ fn select_bytes(wanted: Option<s3s::dto::Range>, bytes: u64) -> S3Result<Range<u
     }
 }
 
-fn stored_headers(input: &PutObjectInput, checksums: Checksums) -> Headers {
-    let metadata = input.metadata.iter().flat_map(HashMap::iter);
+fn put_headers(input: &PutObjectInput) -> Headers {
     Headers {
         content_type: input.content_type.clone(),
         content_encoding: input.content_encoding.as_deref().and_then(without_transfer_coding),
         content_language: input.content_language.clone(),
         content_disposition: input.content_disposition.clone(),
         cache_control: input.cache_control.clone(),
-        metadata: metadata.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        checksums,
+        metadata: stored_metadata(input.metadata.as_ref()),
+        checksums: Checksums::default(),
     }
+}
+
+fn upload_headers(input: &CreateMultipartUploadInput) -> Headers {
+    Headers {
+        content_type: input.content_type.clone(),
+        content_encoding: input.content_encoding.clone(),
+        content_language: input.content_language.clone(),
+        content_disposition: input.content_disposition.clone(),
+        cache_control: input.cache_control.clone(),
+        metadata: stored_metadata(input.metadata.as_ref()),
+        checksums: Checksums::default(),
+    }
+}
+
+fn stored_metadata(metadata: Option<&HashMap<String, String>>) -> BTreeMap<String, String> {
+    metadata.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// `aws-chunked` is how the body travelled, not what the object is.

@@ -8,28 +8,20 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use futures::Stream;
 use futures::stream::{self, StreamExt};
-use s3s::{S3Error, S3Result, s3_error};
+use s3s::{S3Error, S3Result, TrailingHeaders, s3_error};
 
 use super::checksum::Declared;
-use super::files::{CHUNK_BYTES, Files, Received, blocking, read_some, seek};
+use super::files::{CHUNK_BYTES, Files, NewFile, Received, blocking, read_some, seek};
 use super::index::{Condition, Entry, Headers, Index, Written};
+use crate::error::Source;
 
 /// Everything stored. Cloning shares it.
 #[derive(Clone)]
 pub(super) struct Store(Arc<Inner>);
 
-struct Inner {
-    index: Index,
-    files: Files,
-}
-
-/// What failed while opening.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error("the index cannot be read")]
-    Index(#[from] rusqlite::Error),
-    #[error("the folder of objects cannot be read")]
-    Files(#[from] std::io::Error),
+pub(super) struct Inner {
+    pub(super) index: Index,
+    pub(super) files: Files,
 }
 
 /// Bytes of an object, in pieces.
@@ -37,10 +29,10 @@ pub(super) type Pieces = std::pin::Pin<Box<dyn Stream<Item = std::io::Result<Byt
 
 impl Store {
     /// Opens the folder, removing what a killed process left half-written.
-    pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(folder: &Path) -> Result<Self, Source> {
         let files = Files::open(&folder.join("objects"))?;
         let index = Index::open(&folder.join("index.sqlite"))?;
-        files.remove_unnamed(|name| index.names(name).map_err(OpenError::from))?;
+        files.remove_unnamed(|name| Ok::<_, Source>(index.names(name)?))?;
         Ok(Self(Arc::new(Inner { index, files })))
     }
 
@@ -55,18 +47,32 @@ impl Store {
         self.run(move |inner| inner.index.has_bucket(&name)).await
     }
 
-    /// Receives a body to its end. Nothing of it stays unless it is published.
+    /// Receives a body to its end and checks it against everything that was declared about it.
+    ///
+    /// # Errors
+    /// `IncompleteBody`, `BadDigest` and whatever else the body broke; then nothing of it stays.
     pub(super) async fn receive(
         &self,
         body: impl Stream<Item = Result<Bytes, s3s::StdError>> + Send,
-        declared: &Declared,
+        length: Option<i64>,
+        mut declared: Declared,
+        trailers: Option<TrailingHeaders>,
     ) -> S3Result<Received> {
         let mut incoming = self.0.files.incoming(declared.digester());
         let mut body = std::pin::pin!(body);
         while let Some(piece) = body.next().await {
             incoming.push(piece.map_err(broken_body)?).await.map_err(internal)?;
         }
-        incoming.finish().await.map_err(internal)
+        let mut received = incoming.finish().await.map_err(internal)?;
+        if length.is_some_and(|length| u64::try_from(length) != Ok(received.bytes)) {
+            let message =
+                "You did not provide the number of bytes specified by the Content-Length HTTP header";
+            return Err(s3_error!(IncompleteBody, "{message}"));
+        }
+        let trailers = trailers.and_then(|trailers| trailers.take());
+        declared.complete(trailers.as_ref())?;
+        declared.verify(&mut received.digests)?;
+        Ok(received)
     }
 
     /// Makes a received file the object at `key` if `condition` holds; removes what it replaces.
@@ -87,29 +93,47 @@ impl Store {
             modified_at_ms: now_ms(),
             headers,
         };
-        let inner = Arc::clone(&self.0);
-        blocking(move || {
-            let written = inner.index.publish(&bucket, &key, &entry, &condition).map_err(internal)?;
+        let publish =
+            move |index: &Index, entry: &Entry| index.publish(&bucket, &key, entry, &condition).map(Some);
+        self.keep(received.file, entry, publish).await
+    }
+
+    /// Lets `publish` write the row that names `file`; then the file stays and the one it replaces goes.
+    /// `None` from it means that the upload is unknown.
+    pub(super) async fn keep<T: Send + 'static>(
+        &self,
+        file: NewFile,
+        row: T,
+        publish: impl FnOnce(&Index, &T) -> rusqlite::Result<Option<Written>> + Send + 'static,
+    ) -> S3Result<T> {
+        self.block(move |inner| {
+            let written = publish(&inner.index, &row).map_err(internal)?.ok_or_else(no_such_upload)?;
             let replaced = outcome(written)?;
-            received.file.keep();
+            file.keep();
             if let Some(replaced) = replaced {
                 inner.files.remove(&replaced);
             }
-            Ok(entry)
+            Ok(row)
         })
-        .await
-        .map_err(internal)?
+        .await?
+    }
+
+    /// Removes files that no row names any more.
+    pub(super) async fn remove_files(&self, names: Vec<String>) -> S3Result<()> {
+        self.block(move |inner| names.iter().for_each(|name| inner.files.remove(name))).await
     }
 
     /// Removes an object, if there is one.
     pub(super) async fn remove(&self, bucket: &str, key: &str, condition: Condition) -> S3Result<()> {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        let store = self.clone();
-        let removed = self.run(move |inner| inner.index.remove(&bucket, &key, &condition)).await?;
-        if let Some(file) = outcome(removed)? {
-            blocking(move || store.0.files.remove(&file)).await.map_err(internal)?;
-        }
-        Ok(())
+        self.block(move |inner| {
+            let removed = inner.index.remove(&bucket, &key, &condition).map_err(internal)?;
+            if let Some(file) = outcome(removed)? {
+                inner.files.remove(&file);
+            }
+            Ok(())
+        })
+        .await?
     }
 
     /// What is known of an object.
@@ -118,7 +142,8 @@ impl Store {
         self.run(move |inner| found(&inner.index, &bucket, &key, |entry| entry)).await?
     }
 
-    /// An object and the bytes of it that `range` selects. The bytes are those of the entry, whatever is written meanwhile.
+    /// An object and the bytes of it that `range` selects. The bytes are those of the entry, whatever is
+    /// written meanwhile.
     pub(super) async fn get<R>(
         &self,
         bucket: &str,
@@ -161,12 +186,21 @@ impl Store {
         self.run(move |inner| inner.index.range(&bucket, &from, limit)).await
     }
 
-    async fn run<T: Send + 'static>(
+    /// Does something with the index on a thread that may block.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> rusqlite::Result<T> + Send + 'static,
     ) -> S3Result<T> {
+        self.block(work).await?.map_err(internal)
+    }
+
+    /// Does something on a thread that may block.
+    pub(super) async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> T + Send + 'static,
+    ) -> S3Result<T> {
         let inner = Arc::clone(&self.0);
-        blocking(move || work(&inner)).await.map_err(internal)?.map_err(internal)
+        blocking(move || work(&inner)).await.map_err(internal)
     }
 }
 
@@ -223,6 +257,11 @@ pub(super) fn no_such_bucket() -> S3Error {
     s3_error!(NoSuchBucket, "The specified bucket does not exist")
 }
 
+pub(super) fn no_such_upload() -> S3Error {
+    let message = "The specified multipart upload does not exist. It may have been aborted or completed.";
+    s3_error!(NoSuchUpload, "{message}")
+}
+
 fn no_such_key() -> S3Error {
     s3_error!(NoSuchKey, "The specified key does not exist.")
 }
@@ -231,8 +270,8 @@ pub(super) fn internal(error: impl std::error::Error + Send + Sync + 'static) ->
     S3Error::internal_error(error)
 }
 
-/// What a body that ended in an error means. `s3s` checks the signed digest of the body and the signatures of its chunks while
-/// they pass; its error types are private, their texts are not.
+/// What a body that ended in an error means. `s3s` checks the signed digest of the body and the signatures of
+/// its chunks while they pass; its error types are private, their texts are not.
 fn broken_body(error: s3s::StdError) -> S3Error {
     let text = error.to_string();
     if text.contains("Sha256Mismatch") {
@@ -248,7 +287,7 @@ fn broken_body(error: s3s::StdError) -> S3Error {
     S3Error::with_source(s3s::S3ErrorCode::IncompleteBody, error)
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

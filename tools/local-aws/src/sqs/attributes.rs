@@ -22,7 +22,8 @@ const NUMBERS: [(&str, u64, RangeInclusive<u64>); 6] = [
     ("KmsDataKeyReusePeriodSeconds", 300, 60..=86_400),
 ];
 
-/// Attributes that are kept as they are and mean nothing here: nothing is encrypted, and every caller may do everything.
+/// Attributes that are kept as they are and mean nothing here: nothing is encrypted, and every caller may do
+/// everything.
 const KEPT: [&str; 4] = ["KmsMasterKeyId", "Policy", "RedriveAllowPolicy", "SqsManagedSseEnabled"];
 
 /// Attributes that are computed.

@@ -11,8 +11,8 @@ pub(super) fn md5_of_body(body: &str) -> String {
     HEXLOWER.encode(&Md5::checksum(body.as_bytes()))
 }
 
-/// Of attributes: by name, each as length and bytes of name and type, the kind of value, and length and bytes of the value.
-/// `None` without attributes.
+/// Of attributes: by name, each as length and bytes of name and type, the kind of value, and length and bytes
+/// of the value. `None` without attributes.
 pub(super) fn md5_of_attributes(attributes: &MessageAttributes) -> Option<String> {
     if attributes.is_empty() {
         return None;
@@ -41,7 +41,8 @@ fn update_counted(digest: &mut Md5, bytes: &[u8]) {
     digest.update(bytes);
 }
 
-/// 1 and the text, or 2 and the binary value. Attributes were validated before, so a value is there and is base64.
+/// 1 and the text, or 2 and the binary value. Attributes were validated before, so a value is there and is
+/// base64.
 fn value_bytes(attribute: &MessageAttribute) -> (u8, Vec<u8>) {
     match (&attribute.binary_value, &attribute.string_value) {
         (Some(binary), _) => (2, BASE64.decode(binary.as_bytes()).unwrap_or_default()),

@@ -1,6 +1,7 @@
 //! What SQS answers when it refuses, in the form its JSON protocol has.
 //!
-//! SDKs that grew up with the older query protocol read the code from `x-amzn-query-error`, so each error carries both names.
+//! SDKs that grew up with the older query protocol read the code from `x-amzn-query-error`, so each error
+//! carries both names.
 //! <https://smithy.io/2.0/aws/protocols/aws-query-protocol.html>
 
 use http::StatusCode;

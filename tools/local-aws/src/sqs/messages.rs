@@ -121,8 +121,9 @@ pub(super) fn new_message_id() -> Result<String, SqsError> {
     Ok(format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)))
 }
 
-/// Deletes the message of a receipt. An older receipt of a message that was received again since deletes nothing and
-/// succeeds, as AWS documents for standard queues: the newer receiver keeps it. So does the receipt of a message that is gone.
+/// Deletes the message of a receipt. An older receipt of a message that was received again since deletes
+/// nothing and succeeds, as AWS documents for standard queues: the newer receiver keeps it. So does the
+/// receipt of a message that is gone.
 fn delete_one(state: &mut State, queue: &Queue, receipt: &Receipt) -> Result<Nothing, Fault> {
     let handle = ReceiptHandle::decode(&receipt.receipt_handle, queue.id)?;
     let delete = "DELETE FROM messages WHERE id = ?1 AND queue = ?2 AND receive_count = ?3";
@@ -133,7 +134,8 @@ fn delete_one(state: &mut State, queue: &Queue, receipt: &Receipt) -> Result<Not
 /// Lets the message of a receipt become visible after another time, counted from now; 0 shows it at once.
 ///
 /// # Errors
-/// `InvalidParameterValue` when the message is gone or was received again since, `MessageNotInflight` when it is visible.
+/// `InvalidParameterValue` when the message is gone or was received again since, `MessageNotInflight` when it
+/// is visible.
 fn change_one(state: &mut State, queue: &Queue, change: VisibilityChange) -> Result<Nothing, Fault> {
     let handle = ReceiptHandle::decode(&change.receipt_handle, queue.id)?;
     let asked = change.visibility_timeout.ok_or_else(|| SqsError::missing("VisibilityTimeout"))?;
@@ -164,7 +166,10 @@ fn change_one(state: &mut State, queue: &Queue, change: VisibilityChange) -> Res
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
     pub(super) id: i64,
+    pub(super) visible_at: i64,
     pub(super) receive_count: i64,
+    /// Since it came into the queue it is in.
+    pub(super) received_here: i64,
     pub(super) first_received_at: Option<i64>,
     pub(super) sent_at: i64,
     pub(super) message_id: String,
@@ -176,22 +181,25 @@ pub(super) struct Stored {
     pub(super) body: String,
 }
 
-const STORED: &str = "SELECT id, receive_count, first_received_at, sent_at, message_id, group_id, attributes,
+const STORED: &str =
+    "SELECT id, visible_at, receive_count, received_here, first_received_at, sent_at, message_id, group_id, attributes,
     system_attributes, dead_letter_source, body_md5, body FROM messages";
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
         id: row.get(0)?,
-        receive_count: row.get(1)?,
-        first_received_at: row.get(2)?,
-        sent_at: row.get(3)?,
-        message_id: row.get(4)?,
-        group_id: row.get(5)?,
-        attributes: row.get(6)?,
-        system_attributes: row.get(7)?,
-        dead_letter_source: row.get(8)?,
-        body_md5: row.get(9)?,
-        body: row.get(10)?,
+        visible_at: row.get(1)?,
+        receive_count: row.get(2)?,
+        received_here: row.get(3)?,
+        first_received_at: row.get(4)?,
+        sent_at: row.get(5)?,
+        message_id: row.get(6)?,
+        group_id: row.get(7)?,
+        attributes: row.get(8)?,
+        system_attributes: row.get(9)?,
+        dead_letter_source: row.get(10)?,
+        body_md5: row.get(11)?,
+        body: row.get(12)?,
     })
 }
 
@@ -200,6 +208,22 @@ pub(super) fn visible(state: &State, queue: i64, now: i64, limit: usize) -> rusq
     let select = format!("{STORED} WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at, id LIMIT ?3");
     let mut select = state.connection.prepare_cached(&select)?;
     let rows = select.query_map(params![queue, now, limit], stored)?;
+    rows.collect()
+}
+
+/// The same of one group, or of the messages without one.
+pub(super) fn visible_of_group(
+    state: &State,
+    queue: i64,
+    group: Option<&str>,
+    now: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Stored>> {
+    let select = format!(
+        "{STORED} WHERE queue = ?1 AND group_id IS ?2 AND visible_at <= ?3 ORDER BY visible_at, id LIMIT ?4"
+    );
+    let mut select = state.connection.prepare_cached(&select)?;
+    let rows = select.query_map(params![queue, group, now, limit], stored)?;
     rows.collect()
 }
 
@@ -213,7 +237,8 @@ pub(super) fn remove(state: &State, id: i64) -> rusqlite::Result<()> {
     state.connection.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id]).map(drop)
 }
 
-/// Deletes what outlived its queue's retention. Receivers never see such messages; this is for queues that nobody reads.
+/// Deletes what outlived its queue's retention. Receivers never see such messages; this is for queues that
+/// nobody reads.
 pub(super) fn expire(state: &State) -> rusqlite::Result<usize> {
     let now = now_ms();
     let mut expired = 0;

@@ -3,6 +3,7 @@
 mod attributes;
 mod digest;
 mod error;
+mod fairness;
 mod messages;
 mod moves;
 mod queues;
@@ -15,11 +16,11 @@ mod validate;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use tokio::net::TcpListener;
 
 use crate::counters::Counters;
+use crate::data_dir::DataDir;
 use crate::http_server::HttpServer;
 use crate::{EnsureError, Queue, Settings, StartError};
 
@@ -32,9 +33,9 @@ pub(crate) struct SqsServer {
 }
 
 impl SqsServer {
-    /// Opens (or makes) the file and serves it on `listener`, which is at `endpoint`.
+    /// Opens (or makes) its file in the folder and serves it on `listener`, which is at `endpoint`.
     pub(crate) fn start(
-        file: &Path,
+        data_dir: DataDir,
         listener: TcpListener,
         endpoint: &str,
         settings: &Settings,
@@ -46,7 +47,7 @@ impl SqsServer {
             endpoint: endpoint.to_owned(),
         };
         let store =
-            store::Store::open(file, identity).map_err(|error| StartError::storage(SERVICE, error))?;
+            store::Store::open(data_dir, identity).map_err(|error| StartError::storage(SERVICE, error))?;
         let router = server::router(store.handle(), &settings.credentials.access_key_id, counters);
         Ok(Self { server: HttpServer::start(SERVICE, listener, router), store })
     }

@@ -1,7 +1,7 @@
 //! Message move tasks: messages of a dead-letter queue go back to where they came from, or elsewhere.
 //!
-//! A task is a row, and each step of it is part of a transaction, so that a killed process goes on where it stopped. A moved message
-//! is a new one, as on AWS: new id, sent now, never received.
+//! A task is a row, and each step of it is part of a transaction, so that a killed process goes on where it
+//! stopped. A moved message is a new one, as on AWS: new id, sent now, never received.
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html>
 
 use rusqlite::{OptionalExtension, Row, params};

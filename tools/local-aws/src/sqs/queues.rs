@@ -173,14 +173,16 @@ pub(super) fn set_attributes(state: &mut State, request: &SetQueueAttributes) ->
     Ok(Nothing {})
 }
 
-/// Deletes every message of a queue, at once. (AWS takes up to a minute and refuses a second purge meanwhile.)
+/// Deletes every message of a queue, at once. (AWS takes up to a minute and refuses a second purge
+/// meanwhile.)
 pub(super) fn purge(state: &mut State, request: &OnQueue) -> Result<Nothing, Fault> {
     let queue = state.queue(&request.queue_url)?;
     state.connection.prepare_cached("DELETE FROM messages WHERE queue = ?1")?.execute([queue.id])?;
     Ok(Nothing {})
 }
 
-/// Deletes a queue and its messages. A queue of the same name can be made at once. (AWS asks for a minute's wait.)
+/// Deletes a queue and its messages. A queue of the same name can be made at once. (AWS asks for a minute's
+/// wait.)
 pub(super) fn delete(state: &mut State, request: &OnQueue) -> Result<Nothing, Fault> {
     let queue = state.queue(&request.queue_url)?;
     state.connection.prepare_cached("DELETE FROM messages WHERE queue = ?1")?.execute([queue.id])?;

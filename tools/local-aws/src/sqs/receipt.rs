@@ -4,8 +4,8 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::error::{Code, SqsError};
 
-/// One receipt of a message. Ids are never used twice and the count rises with each receipt, so that no two receipts of anything
-/// are equal, and an older receipt of a message can be told from its newest.
+/// One receipt of a message. Ids are never used twice and the count rises with each receipt, so that no two
+/// receipts of anything are equal, and an older receipt of a message can be told from its newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReceiptHandle {
     pub(super) queue: i64,

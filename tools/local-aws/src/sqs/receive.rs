@@ -3,7 +3,8 @@
 use rusqlite::params;
 
 use super::error::{Fault, SqsError};
-use super::messages::{Stored, remove, visible};
+use super::fairness::choose;
+use super::messages::{Stored, remove};
 use super::receipt::ReceiptHandle;
 use super::state::{Queue, State, milliseconds, now_ms};
 use super::validate;
@@ -57,15 +58,16 @@ impl Names {
     }
 }
 
-/// Takes what is visible: hides it for the visibility timeout and counts the receipt. What outlived its retention is deleted on the
-/// way; what was received too often goes to the dead-letter queue, unless that is gone.
+/// Takes what is visible: hides it for the visibility timeout and counts the receipt. What outlived its
+/// retention is deleted on the way; what was received too often goes to the dead-letter queue, unless that is
+/// gone.
 pub(super) fn take(state: &mut State, wanted: &Wanted) -> Result<Vec<Message>, Fault> {
     let Some(queue) = state.queues.get(&wanted.queue).cloned() else {
         return Err(SqsError::no_queue().into());
     };
     let now = now_ms();
     loop {
-        let candidates = visible(state, queue.id, now, wanted.limit)?;
+        let candidates = choose(state, queue.id, now, wanted.limit)?;
         let mut kept = Vec::with_capacity(candidates.len());
         let mut moved_on = false;
         for message in candidates {
@@ -88,14 +90,15 @@ fn leave_queue(state: &mut State, queue: &Queue, message: &Stored, now: i64) -> 
         return Ok(true);
     }
     let Some(redrive) = &queue.settings.redrive else { return Ok(false) };
-    if message.receive_count < redrive.max_receive_count {
+    if message.received_here < redrive.max_receive_count {
         return Ok(false);
     }
     let Some(target) = state.by_arn(&redrive.target_arn).map(|target| target.id) else {
         // Better received once more than lost.
         return Ok(false);
     };
-    let update = "UPDATE messages SET queue = ?2, visible_at = ?3, dead_letter_source = ?4 WHERE id = ?1";
+    let update = "UPDATE messages SET queue = ?2, visible_at = ?3, dead_letter_source = ?4, received_here = 0
+        WHERE id = ?1";
     let source = state.identity.arn(&queue.name);
     state.connection.prepare_cached(update)?.execute(params![message.id, target, now, source])?;
     state.touched.insert(target);
@@ -105,8 +108,8 @@ fn leave_queue(state: &mut State, queue: &Queue, message: &Stored, now: i64) -> 
 fn receive(state: &State, wanted: &Wanted, mut message: Stored, now: i64) -> Result<Message, Fault> {
     message.receive_count += 1;
     let first_received_at = *message.first_received_at.get_or_insert(now);
-    let update =
-        "UPDATE messages SET visible_at = ?2, receive_count = ?3, first_received_at = ?4 WHERE id = ?1";
+    let update = "UPDATE messages SET visible_at = ?2, receive_count = ?3, first_received_at = ?4,
+        received_here = received_here + 1 WHERE id = ?1";
     let hidden_until = now.saturating_add(wanted.visibility_timeout);
     let row = params![message.id, hidden_until, message.receive_count, first_received_at];
     state.connection.prepare_cached(update)?.execute(row)?;

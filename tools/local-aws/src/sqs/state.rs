@@ -9,21 +9,27 @@ use rusqlite::Connection;
 use super::attributes::QueueSettings;
 use super::error::{Code, SqsError};
 use super::wire::Attributes;
+use crate::sqlite::OpenError;
 
-/// Ids are never used twice (`AUTOINCREMENT`): receipt handles depend on it. Times are milliseconds since 1970.
+/// Counts the changes of the schema.
+const LAYOUT: i64 = 1;
+
+/// Ids are never used twice (`AUTOINCREMENT`): receipt handles depend on it. Times are milliseconds since
+/// 1970.
 const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS queues (
+    CREATE TABLE queues (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL UNIQUE,
         attributes TEXT NOT NULL,
         created_at INTEGER NOT NULL,
         modified_at INTEGER NOT NULL
     );
-    CREATE TABLE IF NOT EXISTS messages (
+    CREATE TABLE messages (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         queue INTEGER NOT NULL,
         visible_at INTEGER NOT NULL,
         receive_count INTEGER NOT NULL DEFAULT 0,
+        received_here INTEGER NOT NULL DEFAULT 0,  -- since it came into this queue
         first_received_at INTEGER,
         sent_at INTEGER NOT NULL,
         message_id TEXT NOT NULL,
@@ -34,8 +40,9 @@ const SCHEMA: &str = "
         body_md5 TEXT NOT NULL,
         body TEXT NOT NULL
     );
-    CREATE INDEX IF NOT EXISTS messages_by_due ON messages (queue, visible_at);
-    CREATE TABLE IF NOT EXISTS moves (
+    CREATE INDEX messages_by_due ON messages (queue, visible_at);
+    CREATE INDEX messages_by_group ON messages (queue, group_id, visible_at);
+    CREATE TABLE moves (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         source INTEGER NOT NULL,
         source_arn TEXT NOT NULL,
@@ -75,7 +82,8 @@ impl Identity {
         arn.strip_prefix(&self.arn("")).filter(|name| !name.is_empty())
     }
 
-    /// The name of the queue that a URL names. Scheme, host and port are not looked at: the port may have changed since.
+    /// The name of the queue that a URL names. Scheme, host and port are not looked at: the port may have
+    /// changed since.
     ///
     /// # Errors
     /// `InvalidAddress` for what is no queue URL, `QueueDoesNotExist` for another account's.
@@ -118,13 +126,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn open(file: &Path, identity: Identity) -> rusqlite::Result<Self> {
-        let connection = Connection::open(file)?;
+    pub(super) fn open(file: &Path, identity: Identity) -> Result<Self, OpenError> {
+        let connection = crate::sqlite::open(file, SCHEMA, LAYOUT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Survives the death of the process; only loss of power needs more.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.execute_batch(SCHEMA)?;
         let mut state = Self {
             connection,
             identity,

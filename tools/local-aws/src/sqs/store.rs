@@ -1,11 +1,11 @@
 //! The store: one thread that owns the state and does one thing after another.
 //!
-//! Whatever waits when the thread comes round is done in one transaction, and nobody hears of it before that is committed:
-//! what was acknowledged survives the death of the process, and many senders share the cost of one commit. Long polls wait here,
-//! in the order they came, so that a message wakes one receiver, and a client that hung up gets none.
+//! Whatever waits when the thread comes round is done in one transaction, and nobody hears of it before that
+//! is committed: what was acknowledged survives the death of the process, and many senders share the cost of
+//! one commit. Long polls wait here, in the order they came, so that a message wakes one receiver, and a
+//! client that hung up gets none.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +18,8 @@ use super::moves;
 use super::receive::{Wanted, take};
 use super::state::{Identity, State, milliseconds, now_ms};
 use super::wire::{Messages, ReceiveMessage};
+use crate::data_dir::DataDir;
+use crate::error::Source;
 
 /// The most commands that share one transaction.
 const MAX_SHARED: usize = 256;
@@ -25,6 +27,9 @@ const MAX_SHARED: usize = 256;
 const EXPIRY_INTERVAL: Duration = Duration::from_mins(10);
 /// The longest sleep: the clock of the machine may have been set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
+
+/// The pause after a transaction that failed.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tells the caller of a command what came of it, once that is committed (true) or undone (false).
 type Acknowledge = Box<dyn FnOnce(bool) + Send>;
@@ -50,11 +55,8 @@ pub(super) struct Store {
 pub(super) struct StoreHandle(Sender<Command>);
 
 impl Store {
-    pub(super) fn open(
-        file: &Path,
-        identity: Identity,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let state = State::open(file, identity)?;
+    pub(super) fn open(data_dir: DataDir, identity: Identity) -> Result<Self, Source> {
+        let state = State::open(&data_dir.join("sqs.sqlite"), identity)?;
         let (commands, received) = mpsc::channel();
         let worker = Worker {
             state,
@@ -64,8 +66,10 @@ impl Store {
             next_expiry: 0,
             may_wait: true,
         };
-        let thread =
-            thread::Builder::new().name("sqs-store".to_owned()).spawn(move || worker.run(&received))?;
+        let thread = thread::Builder::new().name("sqs-store".to_owned()).spawn(move || {
+            worker.run(&received);
+            drop(data_dir);
+        })?;
         Ok(Self { commands, thread })
     }
 
@@ -83,7 +87,8 @@ impl Store {
 }
 
 impl StoreHandle {
-    /// Does `work` in the store and answers once it is committed. Work that is refused must have written nothing.
+    /// Does `work` in the store and answers once it is committed. Work that is refused must have written
+    /// nothing.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut State) -> Result<T, Fault> + Send + 'static,
@@ -181,6 +186,8 @@ impl Worker {
             Err(error) => {
                 tracing::error!(service = "SQS", %error, "a transaction was undone and its callers are told so");
                 self.undo();
+                // Storage that fails is not asked again in a tight loop.
+                thread::sleep(FAILURE_PAUSE);
                 false
             }
         };
@@ -311,5 +318,155 @@ impl Worker {
         self.waiting.retain(|_, waiting| !waiting.is_empty());
         self.due.retain(|queue, _| self.waiting.contains_key(queue));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use serde_json::{Value, json};
+
+    use super::super::{messages, queues};
+    use super::*;
+
+    fn open() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+            endpoint: "http://127.0.0.1:1".to_owned(),
+        };
+        (Store::open(DataDir::hold(folder.path()).unwrap(), identity).unwrap(), folder)
+    }
+
+    fn url(queue: &str) -> String {
+        format!("http://127.0.0.1:1/000000000000/{queue}")
+    }
+
+    async fn make(store: &StoreHandle, queue: &'static str, attributes: Value) {
+        let attributes = serde_json::from_value(attributes).unwrap();
+        store.call(move |state| queues::ensure(state, queue, &attributes)).await.unwrap();
+    }
+
+    async fn send(store: &StoreHandle, queue: &str, body: &str) {
+        let request = json!({"QueueUrl": url(queue), "MessageBody": body});
+        let request = serde_json::from_value(request).unwrap();
+        store.call(move |state| messages::send(state, request)).await.unwrap();
+    }
+
+    fn receive(store: &StoreHandle, queue: &str, wait: u32) -> impl Future<Output = Vec<String>> + use<> {
+        let request = json!({"QueueUrl": url(queue), "WaitTimeSeconds": wait});
+        let request = serde_json::from_value(request).unwrap();
+        let store = store.clone();
+        async move {
+            let received = store.receive(request).await.unwrap().messages;
+            received.into_iter().map(|message| message.body).collect()
+        }
+    }
+
+    /// Asks, and leaves the answer for later.
+    async fn begin<F: Future>(store: &StoreHandle, future: &mut std::pin::Pin<&mut F>) {
+        std::future::poll_fn(|context| {
+            assert!(future.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        // What is asked next is done after it.
+        store.call(|_| Ok(())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_is_gone_gets_nothing() {
+        let (store, _folder) = open();
+        let handle = store.handle();
+        make(&handle, "jobs", json!({})).await;
+        {
+            let mut gone = pin!(receive(&handle, "jobs", 20));
+            begin(&handle, &mut gone).await;
+        }
+        send(&handle, "jobs", "m").await;
+        assert_eq!(receive(&handle, "jobs", 0).await, ["m"]);
+    }
+
+    #[tokio::test]
+    async fn receivers_are_served_in_the_order_they_came() {
+        let (store, _folder) = open();
+        let handle = store.handle();
+        make(&handle, "jobs", json!({})).await;
+        let mut first = pin!(receive(&handle, "jobs", 20));
+        begin(&handle, &mut first).await;
+        let mut second = pin!(receive(&handle, "jobs", 20));
+        begin(&handle, &mut second).await;
+        send(&handle, "jobs", "1").await;
+        send(&handle, "jobs", "2").await;
+        assert_eq!(first.await, ["1"]);
+        assert_eq!(second.await, ["2"]);
+    }
+
+    /// A message that both queues would give up at once would go round between their receivers for ever.
+    #[tokio::test]
+    async fn receivers_at_queues_that_pass_dead_letters_to_each_other_are_served() {
+        let (store, _folder) = open();
+        let handle = store.handle();
+        let policy = |target: &str| {
+            json!({
+                "VisibilityTimeout": "0",
+                "RedrivePolicy":
+                    json!({"deadLetterTargetArn": format!("arn:aws:sqs:us-east-1:000000000000:{target}"), "maxReceiveCount": 1}).to_string(),
+            })
+        };
+        make(&handle, "b", json!({})).await;
+        make(&handle, "a", policy("b")).await;
+        make(&handle, "b", policy("a")).await;
+        send(&handle, "a", "m").await;
+        assert_eq!(receive(&handle, "a", 0).await, ["m"]);
+        let mut at_b = pin!(receive(&handle, "b", 20));
+        begin(&handle, &mut at_b).await;
+        let mut at_a = pin!(receive(&handle, "a", 20));
+        begin(&handle, &mut at_a).await;
+        assert_eq!(at_b.await, ["m"]);
+        // Seen at b, it goes home again, where somebody waits.
+        assert!(receive(&handle, "b", 0).await.is_empty());
+        assert_eq!(at_a.await, ["m"]);
+    }
+
+    #[tokio::test]
+    async fn refused_work_does_not_undo_its_neighbours() {
+        let (store, _folder) = open();
+        let handle = store.handle();
+        make(&handle, "jobs", json!({})).await;
+        let request = json!({"QueueUrl": url("absent"), "MessageBody": "m"});
+        let request = serde_json::from_value(request).unwrap();
+        let (refused, ()) = tokio::join!(
+            handle.call(move |state| messages::send(state, request)),
+            send(&handle, "jobs", "m")
+        );
+        assert_eq!(refused.unwrap_err(), SqsError::no_queue());
+        assert_eq!(receive(&handle, "jobs", 0).await, ["m"]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_transaction_is_told_and_leaves_nothing() {
+        let (store, _folder) = open();
+        let handle = store.handle();
+        make(&handle, "jobs", json!({})).await;
+        let failed = handle.call(|state| {
+            let attributes = wire_attributes();
+            queues::ensure(state, "half-made", &attributes)?;
+            state.connection.execute("INSERT INTO nowhere VALUES (1)", [])?;
+            Ok(())
+        });
+        assert_eq!(failed.await.unwrap_err(), SqsError::internal());
+        let names: Vec<String> = handle
+            .call(|state| Ok(state.queues.values().map(|queue| queue.name.clone()).collect()))
+            .await
+            .unwrap();
+        assert_eq!(names, ["jobs"], "what was remembered of it is forgotten, too");
+    }
+
+    fn wire_attributes() -> super::super::wire::Attributes {
+        super::super::wire::Attributes::new()
     }
 }

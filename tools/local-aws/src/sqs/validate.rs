@@ -134,7 +134,8 @@ fn check_system_attributes(attributes: &MessageAttributes) -> Result<(), SqsErro
     }
 }
 
-/// 1 to 128 letters, digits and punctuation. On a standard queue a group asks for a fair share, not for order.
+/// 1 to 128 letters, digits and punctuation. On a standard queue a group asks for a fair share, not for
+/// order.
 fn check_group(group: &str) -> Result<(), SqsError> {
     if (1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()) {
         return Ok(());

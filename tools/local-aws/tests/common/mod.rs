@@ -1,6 +1,8 @@
 //! A local AWS in a folder of its own, and the real SDK's clients for it.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod sqs;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -56,7 +58,7 @@ impl Local {
     }
 
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        sqs(&self.endpoints().sqs, KEY)
+        sqs_client(&self.endpoints().sqs, KEY)
     }
 
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
@@ -93,7 +95,7 @@ pub fn s3(endpoint: &str, secret: &str) -> aws_sdk_s3::Client {
     )
 }
 
-pub fn sqs(endpoint: &str, key: &str) -> aws_sdk_sqs::Client {
+pub fn sqs_client(endpoint: &str, key: &str) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::from_conf(
         aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -124,14 +126,14 @@ pub fn http() -> reqwest::Client {
     reqwest::Client::new()
 }
 
-/// Asks again and again until there is an answer, for at most ten seconds.
+/// Asks again and again until there is an answer, for at most half a minute.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within ten seconds");
+        assert!(Instant::now() < deadline, "{what} did not happen within thirty seconds");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

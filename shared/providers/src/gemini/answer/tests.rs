@@ -56,7 +56,10 @@ fn the_picture_is_found_among_other_parts_in_any_order() {
         vec![image(PICTURE), image(OTHER)],
         vec![draft(DRAFT), text, image(PICTURE), draft(OTHER)],
         vec![json!({"inline_data": {"data": PICTURE, "mime_type": "image/png"}, "thoughtSignature": "AAAA"})],
-        vec![json!({"executableCode": {"data": OTHER}, "unknown": [{"inlineData": {"data": OTHER}}]}), image(PICTURE)],
+        vec![
+            json!({"executableCode": {"data": OTHER}, "unknown": [{"inlineData": {"data": OTHER}}]}),
+            image(PICTURE),
+        ],
         vec![json!({"functionResponse": {"inlineData": {"data": OTHER}}}), image(PICTURE)],
     ] {
         let body = answer(&[candidate(&parts, "STOP")]);
@@ -89,7 +92,8 @@ fn of_several_candidates_the_first_with_a_picture_counts() {
 
 #[test]
 fn the_reason_may_come_before_the_content() {
-    let body = r#"{"candidates":[{"finishReason":"SAFETY","content":{"parts":[{"inlineData":{"data":"AAAA"}}]}}]}"#;
+    let body =
+        r#"{"candidates":[{"finishReason":"SAFETY","content":{"parts":[{"inlineData":{"data":"AAAA"}}]}}]}"#;
     assert_eq!(read_pieces([body.as_bytes()]).unwrap_err(), blocked("SAFETY"));
 }
 
@@ -114,11 +118,13 @@ fn refusals_of_content_are_told_from_mere_lacks() {
         let both = answer(&[candidate(&[], "STOP"), candidate(&[], reason)]);
         assert_eq!(read(&both), Err(blocked(reason)), "a refusal says more than a lack");
     }
-    for reason in ["NO_IMAGE", "IMAGE_OTHER", "OTHER", "STOP", "LANGUAGE", "MAX_TOKENS", "NEVER_SEEN_BEFORE"] {
+    for reason in ["NO_IMAGE", "IMAGE_OTHER", "OTHER", "STOP", "LANGUAGE", "MAX_TOKENS", "NEVER_SEEN_BEFORE"]
+    {
         assert_eq!(read(&answer(&[candidate(&[json!({"text": "Sorry"})], reason)])), Err(no_image(reason)));
     }
     for reason in ["SAFETY", "OTHER", "PROHIBITED_CONTENT", "NEVER_SEEN_BEFORE"] {
-        let body = json!({"promptFeedback": {"blockReason": reason, "safetyRatings": []}, "modelVersion": "m"});
+        let body =
+            json!({"promptFeedback": {"blockReason": reason, "safetyRatings": []}, "modelVersion": "m"});
         assert_eq!(read(&body), Err(blocked(reason)));
     }
 }
@@ -145,7 +151,14 @@ fn free_text_is_never_kept() {
 
 #[test]
 fn what_is_no_answer_has_no_image() {
-    for body in [json!({}), json!([]), json!("picture"), json!(null), json!({"candidates": []}), json!({"candidates": {}})] {
+    for body in [
+        json!({}),
+        json!([]),
+        json!("picture"),
+        json!(null),
+        json!({"candidates": []}),
+        json!({"candidates": {}}),
+    ] {
         assert_eq!(read(&body), Err(no_image("the answer has no candidate")), "{body}");
     }
     for body in ["", "<html>", "{\"candidates\":[", "data: {}", "{} {}"] {
@@ -182,7 +195,10 @@ fn a_picture_above_the_limit_is_not_decoded_to_its_end() {
     for _ in 0..(IMAGE_BYTES_MAX / 3 * 4 / piece.len() + 2) {
         answer.push(&piece).unwrap();
     }
-    assert!(matches!(answer.reader.image, Some(Err(Base64Fault::TooLong))), "and what was decoded is dropped");
+    assert!(
+        matches!(answer.reader.image, Some(Err(Base64Fault::TooLong))),
+        "and what was decoded is dropped"
+    );
     answer.push(br#""}}]}}]}"#).unwrap();
     assert_eq!(answer.finish().unwrap_err(), no_image("the picture is too large"));
 }

@@ -1,0 +1,37 @@
+//! Jobs made at the stores alone.
+
+use std::time::Duration;
+
+use darkroom::connect::Stores;
+use darkroom_core::id::{IdempotencyKey, JobId, ModelName, UserId};
+use darkroom_core::job::{Job, Order, Submission};
+use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
+
+/// A job of one token for the local model, with its price held, whose message was never sent: what a crash between
+/// submit's two calls leaves.
+///
+/// # Errors
+/// When it could not be made.
+pub async fn submit_without_message(
+    stores: &Stores,
+    user: &str,
+    key: &str,
+    wake: Duration,
+) -> anyhow::Result<String> {
+    let user = UserId::parse(user)?;
+    let created_at = darkroom_aws::now();
+    let order = Order {
+        prompt: Some(Prompt::parse("a prompt").map_err(anyhow::Error::msg)?),
+        model: ModelName::parse("darkroom-local")?,
+        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
+        conversation_id: None,
+        request_hash: "h".to_owned(),
+        cost: 1,
+        created_at,
+        deadline_at: created_at.plus(Duration::from_secs(3_600)),
+    };
+    let id = JobId::derive(&user, &IdempotencyKey::parse(key)?);
+    let submission = Submission { id: id.clone(), user, order, op: darkroom_aws::random_stamp() };
+    stores.jobs.create(Job::submitted(submission, wake), None, 100).await?;
+    Ok(id.to_string())
+}

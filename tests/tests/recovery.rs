@@ -1,0 +1,371 @@
+//! What is lost comes back: messages, workers, the whole system.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use darkroom::connect::{Running, Stores};
+use darkroom_core::id::UserId;
+use darkroom_core::message::JobMessage;
+use darkroom_tests::stack::{App, TestStack, function_binaries};
+use darkroom_tests::stand_in_gemini::{Behaviour, Latency, Settings, StandIn};
+use serde_json::json;
+
+async fn kill(process_id: u32) {
+    let killed = tokio::process::Command::new("kill").args(["-9", &process_id.to_string()]).status().await.unwrap();
+    assert!(killed.success() || killed.code() == Some(1), "kill -9 {process_id}");
+}
+
+/// Jobs of ten users through a slow stand-in, while workers die.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_workers_lose_no_job_and_settle_none_twice() -> anyhow::Result<()> {
+    let gemini = StandIn::start(Settings {
+        latency: Latency::Fixed(Duration::from_millis(300)),
+        accept_unknown_keys: true,
+        ..Settings::default()
+    })
+    .await?;
+    let url = gemini.base_url();
+    let stack = TestStack::start_with(|settings| {
+        settings.visibility_timeout = Some(Duration::from_secs(12));
+        // The lease is the invocation's end and ten seconds: short, so that the sweeper finds the dead soon.
+        settings.timeouts.insert("worker".to_owned(), Duration::from_secs(26));
+        for (name, value) in [
+            ("DARKROOM_GEMINI_BASE_URL", url.as_str()),
+            ("DARKROOM_CALL_TIMEOUT_SECONDS", "2"),
+            ("DARKROOM_SWEEP_SECONDS", "1"),
+            ("DARKROOM_WAKE_SECONDS", "3"),
+            ("DARKROOM_ATTEMPTS_MAX", "6"),
+            ("DARKROOM_CALLS_MAX", "12"),
+        ] {
+            settings.variables.insert(name.to_owned(), value.to_owned());
+        }
+    })
+    .await?;
+    darkroom_tests::keys::add(&stack.stores()?, "AIza-one", "one", 10_000).await?;
+    let mut ids = Vec::new();
+    for user in 0..10 {
+        let user = format!("user{user}");
+        stack.grant(&user, 40).await?;
+        for number in 0..20 {
+            let body = json!({"prompt": format!("{user} {number}"), "model": "gemini-3.1-flash-image"});
+            let accepted = stack.app.submit(&user, &format!("k{number}"), &body).await?;
+            assert_eq!(accepted.status, 202, "{}", accepted.body);
+            ids.push((user.clone(), accepted.text("id").to_owned()));
+        }
+    }
+    let worker = stack.system.function("worker").unwrap();
+    let mut killed = 0;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        if let Some(process_id) = worker.process_ids().first() {
+            kill(*process_id).await;
+            killed += 1;
+        }
+    }
+    assert!(killed >= 3, "workers were killed");
+    let mut drawn = 0;
+    for (user, id) in &ids {
+        let job = stack.app.settled(user, id).await?;
+        drawn += u32::from(job["status"] == "draft");
+        assert!(job["provider_calls"].as_u64().unwrap() <= 12);
+    }
+    assert_eq!(drawn, 200, "each job is drawn in the end");
+    let calls = gemini.calls_by_prompt();
+    assert!(calls.values().all(|count| *count <= 12), "calls are bounded");
+    let audit = stack.finish().await?;
+    assert_eq!((audit.jobs, audit.settled), (200, 200), "each job is settled once");
+    gemini.shutdown().await;
+    Ok(())
+}
+
+/// The real command on a data folder, killed with -9 while jobs run, and started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let gemini = StandIn::start(Settings {
+        latency: Latency::Fixed(Duration::from_millis(400)),
+        accept_unknown_keys: true,
+        ..Settings::default()
+    })
+    .await?;
+    let program = function_binaries().await?.join("darkroom");
+    let start = || {
+        tokio::process::Command::new(&program)
+            .args(["local", "--port", "0", "--worker-timeout", "28", "--data"])
+            .arg(folder.path())
+            .env_remove("CARGO")
+            .env("DARKROOM_GEMINI_BASE_URL", gemini.base_url())
+            .env("DARKROOM_SWEEP_SECONDS", "1")
+            .env("DARKROOM_WAKE_SECONDS", "2")
+            .env("DARKROOM_CALL_TIMEOUT_SECONDS", "2")
+            .env("DARKROOM_ATTEMPTS_MAX", "10")
+            .env("DARKROOM_CALLS_MAX", "20")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+    };
+    let mut system = start()?;
+    let stores = running(folder.path(), system.id()).await?;
+    let user = UserId::parse("alice")?;
+    stores.ledger.grant(&user, 100, "g", darkroom_aws::now()).await?;
+    darkroom_tests::keys::add(&stores, "AIza-one", "one", 10_000).await?;
+    let mut app = App::new(&Running::read(folder.path())?.api_url)?;
+    let body = |number: u32| json!({"prompt": format!("p{number}"), "model": "gemini-3.1-flash-image", "deadline_seconds": 600});
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        let accepted = app.submit("alice", &format!("k{number}"), &body(number)).await?;
+        assert_eq!(accepted.status, 202, "{}", accepted.body);
+        ids.push(accepted.text("id").to_owned());
+        if number == 20 || number == 39 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            kill(system.id().unwrap()).await;
+            system.wait().await?;
+            system = start()?;
+            running(folder.path(), system.id()).await?;
+            app = App::new(&Running::read(folder.path())?.api_url)?;
+        }
+    }
+    let stores = Stores::local(folder.path()).await?;
+    let live = stores.jobs.all_live().await?.len();
+    println!("{live} jobs are live after the last restart");
+    let mut drawn = 0;
+    for id in &ids {
+        let job = app.settled("alice", id).await?;
+        drawn += u32::from(job["status"] == "draft");
+        assert!(!job["settled"].is_null());
+    }
+    assert_eq!(drawn, 40);
+    let audit = darkroom::audit::audit(&stores.jobs, &stores.ledger).await?;
+    assert_eq!((audit.faults, audit.jobs, audit.settled), (Vec::<String>::new(), 40, 40));
+    kill(system.id().unwrap()).await;
+    gemini.shutdown().await;
+    Ok(())
+}
+
+/// Waits until the system of this process answers.
+async fn running(folder: &std::path::Path, process_id: Option<u32>) -> anyhow::Result<Stores> {
+    for _ in 0..300 {
+        if let Ok(running) = Running::read(folder) {
+            if Some(running.process_id) == process_id {
+                return Stores::local(folder).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("the system does not start")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
+    let gemini =
+        StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() }).await?;
+    let url = gemini.base_url();
+    let stack = TestStack::start_with(|settings| {
+        settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), url);
+        settings.variables.insert("DARKROOM_SWEEP_SECONDS".to_owned(), "3600".to_owned());
+        settings.variables.insert("DARKROOM_STUCK_SECONDS".to_owned(), "3900".to_owned());
+        settings.variables.insert("DARKROOM_WAKE_SECONDS".to_owned(), "1".to_owned());
+    })
+    .await?;
+    // Submitted by the store alone: a record, and no message, as after a crash between the two.
+    stack.grant("alice", 1).await?;
+    let stores = stack.stores()?;
+    let id = darkroom_tests::jobs::submit_without_message(&stores, "alice", "k", Duration::from_secs(1)).await?;
+    let pending = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
+    assert_eq!(pending["status"], "pending");
+    let dry = stores.sweep.pass(darkroom_aws::now(), true).await?;
+    assert_eq!(dry.jobs.iter().map(|job| (job.id.as_str(), job.action)).collect::<Vec<_>>(), [(id.as_str(), "send")]);
+    let still = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
+    assert_eq!(still, pending, "a dry run changes nothing");
+    let swept = stores.sweep.pass(darkroom_aws::now(), false).await?;
+    assert_eq!(swept.counts().get("send"), Some(&1), "{swept:?}");
+    let job = stack.app.settled("alice", &id).await?;
+    assert_eq!(job["status"], "draft", "{job}");
+    stack.finish().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_too_long_is_failed_and_refunded_once() -> anyhow::Result<()> {
+    let stack = TestStack::start_with(|settings| {
+        settings.variables.insert("DARKROOM_SWEEP_SECONDS".to_owned(), "3600".to_owned());
+        settings.variables.insert("DARKROOM_STUCK_SECONDS".to_owned(), "3900".to_owned());
+        settings.variables.insert("DARKROOM_PENDING_MAX_SECONDS".to_owned(), "2".to_owned());
+    })
+    .await?;
+    stack.grant("alice", 1).await?;
+    let stores = stack.stores()?;
+    let id = darkroom_tests::jobs::submit_without_message(&stores, "alice", "k", Duration::from_secs(1)).await?;
+    let later = darkroom_aws::now().plus(Duration::from_secs(4_320));
+    let dry = stores.sweep.pass(later, true).await?;
+    assert_eq!(dry.jobs[0].action, "fail");
+    assert!(dry.jobs[0].detail.as_ref().unwrap().contains("stuck in pending for 1.2 h"), "{dry:?}");
+    assert_eq!(stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.text("status"), "pending");
+    // Two sweepers at once: one ends it, the other finds it ended.
+    let (one, two) = tokio::join!(stores.sweep.pass(later, false), stores.sweep.pass(later, false));
+    let failed = [one?, two?].iter().filter_map(|report| report.counts().get("fail").copied()).sum::<u64>();
+    assert_eq!(failed, 1);
+    let job = stack.app.settled("alice", &id).await?;
+    assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("stuck")));
+    assert!(job["error"]["detail"].as_str().unwrap().contains("stuck in pending for 1.2 h"), "{job}");
+    let audit = stack.finish().await?;
+    assert_eq!(audit.users["alice"].balance.available, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Result<()> {
+    let gemini = StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() }).await?;
+    gemini.add_key("AIza-one", "one");
+    gemini.set_behaviour("AIza-one", Behaviour::Hang);
+    let url = gemini.base_url();
+    let stack = TestStack::start_with(|settings| {
+        for (name, value) in [
+            ("DARKROOM_GEMINI_BASE_URL", url.as_str()),
+            // The call may last longer than the function: the function is killed while it waits.
+            ("DARKROOM_CALL_TIMEOUT_SECONDS", "60"),
+            ("DARKROOM_SWEEP_SECONDS", "1"),
+            ("DARKROOM_ATTEMPTS_MAX", "1"),
+        ] {
+            settings.variables.insert(name.to_owned(), value.to_owned());
+        }
+        settings.timeouts.insert("worker".to_owned(), Duration::from_secs(90));
+    })
+    .await?;
+    darkroom_tests::keys::add(&stack.stores()?, "AIza-one", "one", 60).await?;
+    stack.grant("alice", 2).await?;
+    let body = json!({"prompt": "x", "model": "gemini-3.1-flash-image"});
+    let id = stack.app.submit("alice", "k", &body).await?.text("id").to_owned();
+    // Its worker is killed while the provider hangs; nothing is left, so the sweeper ends it when the lease does.
+    let started = std::time::Instant::now();
+    while gemini.call_count() == 0 {
+        assert!(started.elapsed() < Duration::from_secs(30), "the call was made");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let processing = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
+    assert_eq!((&processing["status"], &processing["provider_calls"]), (&json!("processing"), &json!(1)));
+    for process_id in stack.system.function("worker").unwrap().process_ids() {
+        kill(process_id).await;
+    }
+    // Time runs on: the lease of a dead worker ends.
+    let stores = stack.stores()?;
+    let later = darkroom_aws::now().plus(Duration::from_secs(240));
+    let dry = stores.sweep.pass(later, true).await?;
+    assert_eq!(dry.jobs[0].action, "fail", "{dry:?}");
+    assert!(dry.jobs[0].detail.as_ref().unwrap().contains("stuck in processing for"), "{dry:?}");
+    stores.sweep.pass(later, false).await?;
+    let job = stack.app.settled("alice", &id).await?;
+    assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("timeout")), "{job}");
+    assert!(job["error"]["detail"].as_str().unwrap().contains("stuck in processing for"), "{job}");
+    let audit = stack.finish().await?;
+    assert_eq!((audit.settled, audit.users["alice"].balance.available), (1, 2));
+    gemini.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_message_reaches_the_dead_letter_queue_alone() -> anyhow::Result<()> {
+    let stack = TestStack::start_with(|settings| settings.visibility_timeout = Some(Duration::from_secs(2))).await?;
+    let sqs = darkroom_aws::clients::Clients::new(&stack.system.running().access()).sqs;
+    let queue = stack.system.running().queue_url.clone();
+    stack.grant("alice", 5).await?;
+    let mut batch = sqs.send_message_batch().queue_url(&queue);
+    for number in 0..10 {
+        let body = if number == 4 { "this is no JSON".to_owned() } else { message(number) };
+        batch = batch.entries(
+            aws_sdk_sqs::types::SendMessageBatchRequestEntry::builder()
+                .id(number.to_string())
+                .message_body(body)
+                .build()?,
+        );
+    }
+    batch.send().await?;
+    for number in 0..5 {
+        let accepted = stack.app.submit("alice", &format!("k{number}"), &json!({"prompt": "x"})).await?;
+        let job = stack.app.settled("alice", accepted.text("id")).await?;
+        assert_eq!(job["status"], "draft", "the neighbours are drawn");
+    }
+    let dead = loop {
+        let received = sqs
+            .receive_message()
+            .queue_url(stack.system.dead_letter_queue_url())
+            .wait_time_seconds(20)
+            .message_system_attribute_names(aws_sdk_sqs::types::MessageSystemAttributeName::All)
+            .send()
+            .await?;
+        if let Some(message) = received.messages().first() {
+            break message.clone();
+        }
+    };
+    assert_eq!(dead.body(), Some("this is no JSON"));
+    let depth = sqs
+        .get_queue_attributes()
+        .queue_url(&queue)
+        .attribute_names(aws_sdk_sqs::types::QueueAttributeName::All)
+        .send()
+        .await?;
+    let count = |name| depth.attributes().unwrap().get(&name).unwrap().clone();
+    use aws_sdk_sqs::types::QueueAttributeName as Name;
+    assert_eq!(count(Name::ApproximateNumberOfMessages), "0", "nothing else is left or dead");
+    assert_eq!(count(Name::ApproximateNumberOfMessagesNotVisible), "0");
+    let log = stack.logged("worker", &["not a job's message"]).await?;
+    assert!(!log.contains("this is no JSON"), "a body may hold anything: it is not logged");
+    stack.finish().await?;
+    Ok(())
+}
+
+/// A message of a job that was never made: done at once.
+fn message(number: u32) -> String {
+    let user = UserId::parse("alice").unwrap();
+    let key = darkroom_core::id::IdempotencyKey::parse(&format!("absent{number}")).unwrap();
+    let id = darkroom_core::id::JobId::derive(&user, &key);
+    JobMessage::new(user, id, darkroom_core::id::ModelName::parse("darkroom-local").unwrap()).body()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_is_refunded_and_one_under_way_is_paid_if_it_comes() -> anyhow::Result<()> {
+    let gemini = StandIn::start(Settings {
+        latency: Latency::Fixed(Duration::from_millis(1_500)),
+        accept_unknown_keys: true,
+        ..Settings::default()
+    })
+    .await?;
+    let url = gemini.base_url();
+    let stack = TestStack::start_with(|settings| {
+        settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), url);
+        settings.variables.insert("DARKROOM_SWEEP_SECONDS".to_owned(), "3600".to_owned());
+        settings.variables.insert("DARKROOM_STUCK_SECONDS".to_owned(), "3900".to_owned());
+    })
+    .await?;
+    let stores = stack.stores()?;
+    darkroom_tests::keys::add(&stores, "AIza-one", "one", 60).await?;
+    stack.grant("alice", 10).await?;
+    let waiting = darkroom_tests::jobs::submit_without_message(&stores, "alice", "w", Duration::from_secs(60)).await?;
+    let cancelled = stack.app.post("alice", &format!("/v1/jobs/{waiting}/cancel")).await?;
+    assert_eq!((cancelled.status, cancelled.text("status"), cancelled.text("settled")), (200, "cancelled", "refunded"));
+    let again = stack.app.post("alice", &format!("/v1/jobs/{waiting}/cancel")).await?;
+    assert_eq!((again.status, again.text("status")), (200, "cancelled"), "asked again, the same answer");
+
+    let body = json!({"prompt": "x", "model": "gemini-3.1-flash-image"});
+    let id = stack.app.submit("alice", "k", &body).await?.text("id").to_owned();
+    loop {
+        let job = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?;
+        if job.text("status") == "processing" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let asked = stack.app.post("alice", &format!("/v1/jobs/{id}/cancel")).await?;
+    assert_eq!((asked.status, asked.body["cancel_requested"].as_bool()), (200, Some(true)), "{}", asked.body);
+    let job = stack.app.settled("alice", &id).await?;
+    assert_eq!((&job["status"], &job["settled"]), (&json!("draft"), &json!("captured")), "it came, and is paid");
+    let late = stack.app.post("alice", &format!("/v1/jobs/{id}/cancel")).await?;
+    assert_eq!((late.status, late.text("code")), (409, "wrong_state"));
+    let audit = stack.finish().await?;
+    assert_eq!(audit.users["alice"].balance.available, 8);
+    gemini.shutdown().await;
+    Ok(())
+}
