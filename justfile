@@ -20,7 +20,7 @@ demo PROMPT="a lighthouse at dusk":
 
 # Measures throughput and CPU per 1,000 jobs, as tables.
 bench *ARGS:
-    cargo bench --locked --package darkroom-tests {{ ARGS }}
+    cargo run --release --locked --bin bench -- {{ ARGS }}
 
 # The functions' binaries as they are deployed, for this machine's processor, in target/lambda.
 functions:

@@ -13,7 +13,12 @@ pub const MODEL: &str = "gemini-3.1-flash-image";
 ///
 /// # Errors
 /// When the table does not answer.
-pub async fn add(stores: &Stores, secret: &str, project: &str, requests_per_minute: u32) -> anyhow::Result<ApiKey> {
+pub async fn add(
+    stores: &Stores,
+    secret: &str,
+    project: &str,
+    requests_per_minute: u32,
+) -> anyhow::Result<ApiKey> {
     let key = ApiKey {
         id: KeyId::derive("gemini", secret),
         provider: ProviderName::Gemini,

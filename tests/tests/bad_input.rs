@@ -26,7 +26,12 @@ fn refused_bodies() -> Vec<(Vec<u8>, u16, &'static str, Value)> {
         (body(json!({"prompt": "x", "size": "8K"})), 422, "invalid_value", at("/size")),
         (body(json!({"prompt": "x", "aspect_ratio": "16/9"})), 422, "invalid_value", at("/aspect_ratio")),
         (body(json!({"prompt": "x", "deadline_seconds": 29})), 422, "invalid_value", at("/deadline_seconds")),
-        (body(json!({"prompt": "x", "deadline_seconds": 3601})), 422, "invalid_value", at("/deadline_seconds")),
+        (
+            body(json!({"prompt": "x", "deadline_seconds": 3601})),
+            422,
+            "invalid_value",
+            at("/deadline_seconds"),
+        ),
         (body(json!({"prompt": "x", "model": "no-such-model"})), 422, "unknown_model", at("/model")),
         (body(json!({"prompt": "x", "promt": "y"})), 400, "unknown_field", at("/promt")),
         (body(json!({"prompt": "x", "user": "bob"})), 400, "unknown_field", at("/user")),
@@ -95,7 +100,10 @@ async fn refusals_speak_turkish_to_those_who_ask() -> anyhow::Result<()> {
     let headers = [HEADERS[0], HEADERS[1], HEADERS[2], ("accept-language", "tr-TR,tr;q=0.9,en;q=0.5")];
     let body = json!({"prompt": "x"}).to_string().into_bytes();
     let answer = stack.app.send("POST", "/v1/jobs", &headers, Some(body)).await?;
-    assert_eq!((answer.status, answer.text("code"), answer.text("title")), (402, "insufficient_tokens", "Yeterli jeton yok"));
+    assert_eq!(
+        (answer.status, answer.text("code"), answer.text("title")),
+        (402, "insufficient_tokens", "Yeterli jeton yok")
+    );
     assert_eq!(answer.header("content-language"), "tr");
     assert!(answer.text("detail").contains("Fiyat 1 jeton"));
     stack.finish().await?;
@@ -114,7 +122,9 @@ async fn as_many_jobs_are_in_flight_as_the_operator_allows() -> anyhow::Result<(
     let submissions: Vec<_> = (0..20)
         .map(|number| {
             let app = stack.app.clone();
-            tokio::spawn(async move { app.submit("alice", &format!("k{number}"), &json!({"prompt": "x", "size": "2K"})).await })
+            tokio::spawn(async move {
+                app.submit("alice", &format!("k{number}"), &json!({"prompt": "x", "size": "2K"})).await
+            })
         })
         .collect();
     for submission in submissions {

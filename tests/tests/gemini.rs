@@ -18,7 +18,13 @@ async fn stack(gemini: &StandIn, more: &[(&str, &str)]) -> anyhow::Result<TestSt
 }
 
 /// A key of the pool and of the stand-in, in a project of its own.
-async fn add_key(stack: &TestStack, gemini: &StandIn, secret: &str, project: &str, rpm: u32) -> anyhow::Result<ApiKey> {
+async fn add_key(
+    stack: &TestStack,
+    gemini: &StandIn,
+    secret: &str,
+    project: &str,
+    rpm: u32,
+) -> anyhow::Result<ApiKey> {
     gemini.add_key(secret, project);
     keys::add(&stack.stores()?, secret, project, rpm).await
 }
@@ -42,7 +48,8 @@ async fn two_hundred_jobs_are_each_drawn_once() -> anyhow::Result<()> {
         ..Settings::default()
     })
     .await?;
-    let stack = stack(&gemini, &[("DARKROOM_QUOTA_MINUTE_SECONDS", "5"), ("DARKROOM_SWEEP_SECONDS", "1")]).await?;
+    let stack =
+        stack(&gemini, &[("DARKROOM_QUOTA_MINUTE_SECONDS", "5"), ("DARKROOM_SWEEP_SECONDS", "1")]).await?;
     for number in 0..10 {
         let project = format!("project-{number}");
         add_key(&stack, &gemini, &format!("AIza-secret-{number}"), &project, 40).await?;
@@ -107,7 +114,10 @@ async fn a_refused_key_is_put_away_and_another_draws() -> anyhow::Result<()> {
         let to_bad = calls.iter().filter(|call| call.key == "AIza-canary-bad").count();
         assert_eq!(to_bad, 1, "{behaviour:?}: a dead key is not called again");
         let state = stack.stores()?.keys.key(&bad.id).await?.unwrap().state;
-        assert!(matches!(state, KeyState::Disabled { reason: why, .. } if why == reason), "{behaviour:?}: {state:?}");
+        assert!(
+            matches!(state, KeyState::Disabled { reason: why, .. } if why == reason),
+            "{behaviour:?}: {state:?}"
+        );
         assert_no_secret(&stack)?;
         stack.finish().await?;
         gemini.shutdown().await;
@@ -163,21 +173,35 @@ async fn a_refused_scope_rests_or_is_put_away() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_without_a_picture_fail_with_a_reason_and_are_refunded() -> anyhow::Result<()> {
     let gemini = start_gemini(Duration::from_secs(60)).await?;
-    let stack = stack(&gemini, &[("DARKROOM_SWEEP_SECONDS", "1"), ("DARKROOM_CALL_TIMEOUT_SECONDS", "2")]).await?;
+    let stack =
+        stack(&gemini, &[("DARKROOM_SWEEP_SECONDS", "1"), ("DARKROOM_CALL_TIMEOUT_SECONDS", "2")]).await?;
     add_key(&stack, &gemini, "AIza-one", "one", 60).await?;
     stack.grant("alice", 2).await?;
     for (name, behaviours, code, calls) in [
         ("blocked", vec![Behaviour::Finish("IMAGE_SAFETY".to_owned())], "content_blocked", 1),
         ("prompt", vec![Behaviour::PromptBlocked("PROHIBITED_CONTENT".to_owned())], "content_blocked", 1),
         ("argument", vec![Behaviour::InvalidArgument], "invalid_request", 1),
-        ("none", vec![Behaviour::Finish("NO_IMAGE".to_owned()), Behaviour::Finish("NO_IMAGE".to_owned())], "no_image", 2),
+        (
+            "none",
+            vec![Behaviour::Finish("NO_IMAGE".to_owned()), Behaviour::Finish("NO_IMAGE".to_owned())],
+            "no_image",
+            2,
+        ),
         ("down", vec![Behaviour::Status(503), Behaviour::Hang, Behaviour::Reset], "provider_unavailable", 3),
     ] {
         gemini.clear_calls();
         gemini.queue_behaviours("AIza-one", behaviours);
         let job = draw(&stack, name).await?;
-        assert_eq!((&job["status"], &job["settled"]), (&json!("failed"), &json!("refunded")), "{name}: {job}");
-        assert_eq!((&job["error"]["code"], &job["error"]["refunded"]), (&json!(code), &json!(true)), "{name}: {job}");
+        assert_eq!(
+            (&job["status"], &job["settled"]),
+            (&json!("failed"), &json!("refunded")),
+            "{name}: {job}"
+        );
+        assert_eq!(
+            (&job["error"]["code"], &job["error"]["refunded"]),
+            (&json!(code), &json!(true)),
+            "{name}: {job}"
+        );
         assert!(!job["error"]["message"].as_str().unwrap().is_empty());
         assert_eq!((gemini.call_count(), &job["provider_calls"]), (calls, &json!(calls)), "{name}: {job}");
     }
@@ -195,7 +219,8 @@ async fn jobs_without_a_picture_fail_with_a_reason_and_are_refunded() -> anyhow:
 async fn waiting_for_quota_costs_no_attempt() -> anyhow::Result<()> {
     let gemini = start_gemini(Duration::from_secs(30)).await?;
     // A minute of 30 s: the third call is more than the 20 s away that a worker waits, so the job is deferred.
-    let stack = stack(&gemini, &[("DARKROOM_QUOTA_MINUTE_SECONDS", "30"), ("DARKROOM_SWEEP_SECONDS", "1")]).await?;
+    let stack =
+        stack(&gemini, &[("DARKROOM_QUOTA_MINUTE_SECONDS", "30"), ("DARKROOM_SWEEP_SECONDS", "1")]).await?;
     add_key(&stack, &gemini, "AIza-slow", "slow", 2).await?;
     gemini.set_limits("slow", Limits { per_minute: Some(2), per_day: None });
     stack.grant("alice", 8).await?;

@@ -12,7 +12,8 @@ use darkroom_tests::stand_in_gemini::{Behaviour, Latency, Settings, StandIn};
 use serde_json::json;
 
 async fn kill(process_id: u32) {
-    let killed = tokio::process::Command::new("kill").args(["-9", &process_id.to_string()]).status().await.unwrap();
+    let killed =
+        tokio::process::Command::new("kill").args(["-9", &process_id.to_string()]).status().await.unwrap();
     assert!(killed.success() || killed.code() == Some(1), "kill -9 {process_id}");
 }
 
@@ -160,8 +161,7 @@ async fn running(folder: &std::path::Path, process_id: Option<u32>) -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
-    let gemini =
-        StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() }).await?;
+    let gemini = StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() }).await?;
     let url = gemini.base_url();
     let stack = TestStack::start_with(|settings| {
         settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), url);
@@ -173,11 +173,15 @@ async fn a_job_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
     // Submitted by the store alone: a record, and no message, as after a crash between the two.
     stack.grant("alice", 1).await?;
     let stores = stack.stores()?;
-    let id = darkroom_tests::jobs::submit_without_message(&stores, "alice", "k", Duration::from_secs(1)).await?;
+    let id =
+        darkroom_tests::jobs::submit_without_message(&stores, "alice", "k", Duration::from_secs(1)).await?;
     let pending = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
     assert_eq!(pending["status"], "pending");
     let dry = stores.sweep.pass(darkroom_aws::now(), true).await?;
-    assert_eq!(dry.jobs.iter().map(|job| (job.id.as_str(), job.action)).collect::<Vec<_>>(), [(id.as_str(), "send")]);
+    assert_eq!(
+        dry.jobs.iter().map(|job| (job.id.as_str(), job.action)).collect::<Vec<_>>(),
+        [(id.as_str(), "send")]
+    );
     let still = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
     assert_eq!(still, pending, "a dry run changes nothing");
     let swept = stores.sweep.pass(darkroom_aws::now(), false).await?;
@@ -198,7 +202,8 @@ async fn a_job_that_waits_too_long_is_failed_and_refunded_once() -> anyhow::Resu
     .await?;
     stack.grant("alice", 1).await?;
     let stores = stack.stores()?;
-    let id = darkroom_tests::jobs::submit_without_message(&stores, "alice", "k", Duration::from_secs(1)).await?;
+    let id =
+        darkroom_tests::jobs::submit_without_message(&stores, "alice", "k", Duration::from_secs(1)).await?;
     let later = darkroom_aws::now().plus(Duration::from_secs(4_320));
     let dry = stores.sweep.pass(later, true).await?;
     assert_eq!(dry.jobs[0].action, "fail");
@@ -268,7 +273,8 @@ async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_message_reaches_the_dead_letter_queue_alone() -> anyhow::Result<()> {
-    let stack = TestStack::start_with(|settings| settings.visibility_timeout = Some(Duration::from_secs(2))).await?;
+    let stack =
+        TestStack::start_with(|settings| settings.visibility_timeout = Some(Duration::from_secs(2))).await?;
     let sqs = darkroom_aws::clients::Clients::new(&stack.system.running().access()).sqs;
     let queue = stack.system.running().queue_url.clone();
     stack.grant("alice", 5).await?;
@@ -343,9 +349,13 @@ async fn a_cancelled_job_is_refunded_and_one_under_way_is_paid_if_it_comes() -> 
     let stores = stack.stores()?;
     darkroom_tests::keys::add(&stores, "AIza-one", "one", 60).await?;
     stack.grant("alice", 10).await?;
-    let waiting = darkroom_tests::jobs::submit_without_message(&stores, "alice", "w", Duration::from_secs(60)).await?;
+    let waiting =
+        darkroom_tests::jobs::submit_without_message(&stores, "alice", "w", Duration::from_secs(60)).await?;
     let cancelled = stack.app.post("alice", &format!("/v1/jobs/{waiting}/cancel")).await?;
-    assert_eq!((cancelled.status, cancelled.text("status"), cancelled.text("settled")), (200, "cancelled", "refunded"));
+    assert_eq!(
+        (cancelled.status, cancelled.text("status"), cancelled.text("settled")),
+        (200, "cancelled", "refunded")
+    );
     let again = stack.app.post("alice", &format!("/v1/jobs/{waiting}/cancel")).await?;
     assert_eq!((again.status, again.text("status")), (200, "cancelled"), "asked again, the same answer");
 
@@ -361,7 +371,11 @@ async fn a_cancelled_job_is_refunded_and_one_under_way_is_paid_if_it_comes() -> 
     let asked = stack.app.post("alice", &format!("/v1/jobs/{id}/cancel")).await?;
     assert_eq!((asked.status, asked.body["cancel_requested"].as_bool()), (200, Some(true)), "{}", asked.body);
     let job = stack.app.settled("alice", &id).await?;
-    assert_eq!((&job["status"], &job["settled"]), (&json!("draft"), &json!("captured")), "it came, and is paid");
+    assert_eq!(
+        (&job["status"], &job["settled"]),
+        (&json!("draft"), &json!("captured")),
+        "it came, and is paid"
+    );
     let late = stack.app.post("alice", &format!("/v1/jobs/{id}/cancel")).await?;
     assert_eq!((late.status, late.text("code")), (409, "wrong_state"));
     let audit = stack.finish().await?;

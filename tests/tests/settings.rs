@@ -53,7 +53,10 @@ async fn a_missing_setting_is_named() -> anyhow::Result<()> {
             let mut variables = complete();
             variables.remove(variable);
             let printed = start(function, &variables).await?;
-            assert!(printed.contains(&format!("{variable} is not set")), "{function} without {variable}:\n{printed}");
+            assert!(
+                printed.contains(&format!("{variable} is not set")),
+                "{function} without {variable}:\n{printed}"
+            );
         }
     }
     Ok(())

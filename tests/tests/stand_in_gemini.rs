@@ -9,7 +9,9 @@ use darkroom_core::id::ModelName;
 use darkroom_core::key::Secret;
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
-use darkroom_providers::{BaseUrl, DrawError, DrawRequest, DrawnImage, Providers, Settings as ProviderSettings};
+use darkroom_providers::{
+    BaseUrl, DrawError, DrawRequest, DrawnImage, Providers, Settings as ProviderSettings,
+};
 use darkroom_tests::stand_in_gemini::{Behaviour, Faults, Latency, Limits, Outcome, Settings, StandIn};
 use futures::future::join_all;
 
@@ -111,7 +113,11 @@ async fn each_behaviour_is_understood() {
         (Behaviour::NotFound, Refusal::ModelRetired, (404, "NOT_FOUND")),
         (Behaviour::ZeroQuota, Refusal::ZeroQuota, (429, "ZERO_QUOTA")),
         (Behaviour::PerDay, Refusal::DailyQuota, (429, "PER_DAY")),
-        (Behaviour::PerMinute(Duration::from_millis(2_500)), rests(Some(Duration::from_millis(2_500))), (429, "PER_MINUTE")),
+        (
+            Behaviour::PerMinute(Duration::from_millis(2_500)),
+            rests(Some(Duration::from_millis(2_500))),
+            (429, "PER_MINUTE"),
+        ),
         (Behaviour::BareRateLimit, rests(None), (429, "BARE")),
         (Behaviour::Status(500), unavailable("HTTP_500"), (500, "INTERNAL")),
         (Behaviour::Status(503), unavailable("HTTP_503"), (503, "UNAVAILABLE")),
@@ -148,7 +154,10 @@ async fn broken_connections_and_silence_are_unavailable() {
     setup.stand_in.set_behaviour("key-1", Behaviour::Hang);
     let shape = Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 };
     let hung = setup.draw_shape("key-1", "hang", shape, Duration::from_millis(200)).await;
-    assert_eq!(hung, Err(DrawError::Refused(Refusal::Unavailable { detail: "no answer in time".to_owned() })));
+    assert_eq!(
+        hung,
+        Err(DrawError::Refused(Refusal::Unavailable { detail: "no answer in time".to_owned() }))
+    );
     // The stand-in notices that the client is gone.
     for _ in 0..1_000 {
         if setup.stand_in.calls().len() == 3 {
@@ -223,7 +232,10 @@ async fn calls_are_logged_with_key_prompt_and_concurrency() {
     assert_eq!(setup.stand_in.calls_by_prompt(), twice);
     assert_eq!(setup.stand_in.pictures_by_prompt(), twice);
     for call in setup.stand_in.calls() {
-        assert_eq!((call.key.as_str(), call.project.as_str(), call.model.as_str()), ("key-1", "project-1", MODEL));
+        assert_eq!(
+            (call.key.as_str(), call.project.as_str(), call.model.as_str()),
+            ("key-1", "project-1", MODEL)
+        );
         assert!(call.took >= Duration::from_millis(300) && call.outcome == Outcome::Drawn);
     }
     setup.stand_in.clear_calls();
@@ -232,7 +244,14 @@ async fn calls_are_logged_with_key_prompt_and_concurrency() {
 
 #[tokio::test]
 async fn the_mix_of_faults_is_the_seeds() {
-    let faults = Faults { rate_limited: 0.1, server_error: 0.1, reset: 0.05, no_image: 0.05, blocked: 0.05, hang: 0.0 };
+    let faults = Faults {
+        rate_limited: 0.1,
+        server_error: 0.1,
+        reset: 0.05,
+        no_image: 0.05,
+        blocked: 0.05,
+        hang: 0.0,
+    };
     let mut runs = Vec::new();
     for seed in [7, 7, 8] {
         let setup = Setup::new(Settings { faults, seed, image_bytes: 8 * 1024, ..Settings::default() }).await;
@@ -271,9 +290,18 @@ async fn requests_that_are_none_are_answered_as_errors() {
     let setup = Setup::plain().await;
     let address = setup.stand_in.base_url().replace("http://", "");
     for (request, expected) in [
-        ("POST /v1beta/models/m:generateContent HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}", "403"),
-        ("POST /v1beta/models/m:generateContent HTTP/1.1\r\nhost: x\r\nx-goog-api-key: key-1\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}", "400"),
-        ("GET /v1beta/models HTTP/1.1\r\nhost: x\r\nx-goog-api-key: key-1\r\nconnection: close\r\n\r\n", "404"),
+        (
+            "POST /v1beta/models/m:generateContent HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}",
+            "403",
+        ),
+        (
+            "POST /v1beta/models/m:generateContent HTTP/1.1\r\nhost: x\r\nx-goog-api-key: key-1\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}",
+            "400",
+        ),
+        (
+            "GET /v1beta/models HTTP/1.1\r\nhost: x\r\nx-goog-api-key: key-1\r\nconnection: close\r\n\r\n",
+            "404",
+        ),
     ] {
         let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -64,8 +64,11 @@ pub(crate) async fn show(
             return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
         }
         if changed || settled || over {
-            let body = api.view(&job, position, language).await.map_err(|error| unavailable(&error, language))?;
-            return Ok(([(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned())], Json(body)).into_response());
+            let body =
+                api.view(&job, position, language).await.map_err(|error| unavailable(&error, language))?;
+            return Ok(
+                ([(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned())], Json(body)).into_response()
+            );
         }
         first.get_or_insert(tag);
         #[expect(clippy::disallowed_methods, reason = "a caller waits for a change")]
@@ -83,7 +86,8 @@ pub(crate) async fn list(
     let mut query = Query::read(&uri, &["status", "conversation_id", "limit", "cursor"]);
     let statuses = Status::ALL.map(Status::as_str).join(", ");
     let status = query.value("status", &format!("one of {statuses}"), Status::parse);
-    let conversation = query.value("conversation_id", "a conversation's id", |text| ConversationId::parse(text).ok());
+    let conversation =
+        query.value("conversation_id", "a conversation's id", |text| ConversationId::parse(text).ok());
     let size = query.value("limit", "a whole number from 1 to 50", limit).unwrap_or(LIST_DEFAULT);
     let cursor = query.value("cursor", "a next_cursor that this list gave", parse_job_cursor);
     query.finish(language)?;
@@ -114,10 +118,14 @@ pub(crate) async fn cancel(
     for _ in 0..CANCEL_TRIES {
         let at = now();
         let command = match &job.stage {
-            Stage::Pending(_) => Command::CancelPending { end: End { now: at, expires_at: expires_at(at, api.ttl_days) } },
+            Stage::Pending(_) => {
+                Command::CancelPending { end: End { now: at, expires_at: expires_at(at, api.ttl_days) } }
+            }
             Stage::Processing(processing) if !processing.cancel_requested => Command::RequestCancel,
             Stage::Processing(_) => return api.answer(&job, language).await,
-            Stage::Settled(settled) if settled.outcome == Outcome::Cancelled => return api.answer(&job, language).await,
+            Stage::Settled(settled) if settled.outcome == Outcome::Cancelled => {
+                return api.answer(&job, language).await;
+            }
             Stage::Settled(_) => return Err(wrong_state(&job, language)),
         };
         let commit = api
@@ -184,7 +192,10 @@ impl Api {
     ) -> Result<serde_json::Value, StoreError> {
         let at = now();
         let models = self.catalogue.models(at).await?;
-        let typical = models.iter().find(|model| model.name == job.order.model).map(darkroom_core::model::Model::typical);
+        let typical = models
+            .iter()
+            .find(|model| model.name == job.order.model)
+            .map(darkroom_core::model::Model::typical);
         let image_url = match image_key(job) {
             Some(key) => Some(self.images.link(key).await?),
             None => None,
@@ -218,14 +229,19 @@ fn image_key(job: &Job) -> Option<&str> {
 /// Changes with the version, the place in the queue, the language of the texts and, with a picture, every ten minutes:
 /// so that a 304 never leaves a caller with a link that is about to end.
 fn etag(job: &Job, position: Option<Position>, language: Language, at: Timestamp) -> String {
-    let place = position.map_or_else(String::new, |position| format!("-p{}{}", position.place, u8::from(position.exact)));
-    let clock = image_key(job).map_or_else(String::new, |_| format!("-t{}", at.as_seconds() / LINK_CLOCK_SECONDS));
+    let place = position
+        .map_or_else(String::new, |position| format!("-p{}{}", position.place, u8::from(position.exact)));
+    let clock =
+        image_key(job).map_or_else(String::new, |_| format!("-t{}", at.as_seconds() / LINK_CLOCK_SECONDS));
     format!("\"v{}{place}{clock}-{}\"", job.version, language.tag())
 }
 
 /// `If-None-Match` (RFC 9110 §13.1.2): a list of tags, compared weakly, or `*`.
 fn matches(header: &str, tag: &str) -> bool {
-    header.split(',').map(str::trim).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+    header
+        .split(',')
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 #[cfg(test)]

@@ -34,5 +34,12 @@ fn start(environment: &Environment<'_>) -> Result<Api, ConfigError> {
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     let jobs = JobTable::new(clients.dynamodb, tables.jobs, ledger.clone());
-    Ok(Api::new(jobs, ledger, keys, JobQueue::new(clients.sqs, queue_url), ImageStore::new(clients.s3, bucket), ttl_days))
+    Ok(Api::new(
+        jobs,
+        ledger,
+        keys,
+        JobQueue::new(clients.sqs, queue_url),
+        ImageStore::new(clients.s3, bucket),
+        ttl_days,
+    ))
 }

@@ -55,7 +55,11 @@ impl Query {
     }
 
     fn refuse(&mut self, name: &str, reason: &str, unknown_field: bool) {
-        self.violations.push(Violation { pointer: format!("?{name}"), reason: reason.to_owned(), unknown_field });
+        self.violations.push(Violation {
+            pointer: format!("?{name}"),
+            reason: reason.to_owned(),
+            unknown_field,
+        });
     }
 }
 

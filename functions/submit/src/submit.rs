@@ -55,8 +55,8 @@ async fn post_job(
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key(&headers)
-        .ok_or_else(|| Problem::new(ErrorCode::MissingIdempotencyKey, language))?;
+    let key =
+        idempotency_key(&headers).ok_or_else(|| Problem::new(ErrorCode::MissingIdempotencyKey, language))?;
     let request = JobRequest::parse(&body, submit.rules.deadline)
         .map_err(|violations| Problem::violations(violations, language))?;
     let at = now();
@@ -64,8 +64,12 @@ async fn post_job(
     let id = JobId::derive(&user, &key);
     let model = match choose(&models, request.model.as_ref(), &at.utc_day()) {
         Choice::Offered(model) => model,
-        Choice::Retired(_) => return submit.without_model(id, &request, ErrorCode::ModelRetired, language).await,
-        Choice::Unknown => return submit.without_model(id, &request, ErrorCode::UnknownModel, language).await,
+        Choice::Retired(_) => {
+            return submit.without_model(id, &request, ErrorCode::ModelRetired, language).await;
+        }
+        Choice::Unknown => {
+            return submit.without_model(id, &request, ErrorCode::UnknownModel, language).await;
+        }
     };
     let hash = request.hash();
     match submit.create(id, user, request, model, at).await.map_err(|error| unavailable(&error, language))? {
@@ -137,7 +141,10 @@ impl Submit {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
-    headers.get("idempotency-key").and_then(|value| value.to_str().ok()).and_then(|text| IdempotencyKey::parse(text).ok())
+    headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| IdempotencyKey::parse(text).ok())
 }
 
 fn accepted(job: &Job, model: &Model, at: Timestamp, language: Language) -> Response {
@@ -156,10 +163,8 @@ fn replayed(
     if job.order.request_hash != hash {
         return Err(Problem::new(ErrorCode::IdempotencyMismatch, language));
     }
-    let view = JobView {
-        eta: model.and_then(|model| eta(job, None, model.typical(), at)),
-        ..JobView::default()
-    };
+    let view =
+        JobView { eta: model.and_then(|model| eta(job, None, model.typical(), at)), ..JobView::default() };
     let headers = [(LOCATION, format!("/v1/jobs/{}", job.id)), (IDEMPOTENT_REPLAYED, "true".to_owned())];
     Ok((StatusCode::ACCEPTED, headers, Json(view.render(job, language))).into_response())
 }

@@ -76,8 +76,14 @@ impl Totals {
             Some(error) if self.passes == 0 => Err(error),
             _ => {
                 let oldest_due_seconds = self.oldest_due.as_secs();
-                tracing::info!(sweep.passes = self.passes, sweep.oldest_due_seconds = oldest_due_seconds, "sweep done");
-                Ok(json!({"passes": self.passes, "swept": self.counts, "oldest_due_seconds": oldest_due_seconds}))
+                tracing::info!(
+                    sweep.passes = self.passes,
+                    sweep.oldest_due_seconds = oldest_due_seconds,
+                    "sweep done"
+                );
+                Ok(
+                    json!({"passes": self.passes, "swept": self.counts, "oldest_due_seconds": oldest_due_seconds}),
+                )
             }
         }
     }

@@ -205,7 +205,9 @@ impl Worker {
         let bounds = self.rules.bounds;
         let nothing_left = job.attempt >= bounds.attempts_max || job.calls >= bounds.calls_max;
         if nothing_left || not_before >= job.order.deadline_at {
-            return self.fail(job, JobFailure::new(code, format!("{}; {}", refusal.detail(), exhausted(job)))).await;
+            return self
+                .fail(job, JobFailure::new(code, format!("{}; {}", refusal.detail(), exhausted(job))))
+                .await;
         }
         let command = Command::retry(job, now(), not_before, code);
         match self.jobs.update(&job.id, &command, &random_stamp()).await? {
@@ -224,7 +226,8 @@ impl Worker {
 
     async fn fail(&self, job: &Job, failure: JobFailure) -> Result<(), StoreError> {
         let at = now();
-        let command = Command::EndHeld { attempt: job.attempt, ending: Ending::Failed(failure), end: self.end(at) };
+        let command =
+            Command::EndHeld { attempt: job.attempt, ending: Ending::Failed(failure), end: self.end(at) };
         self.settle(job, &command, at).await
     }
 }

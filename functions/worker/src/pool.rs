@@ -147,8 +147,12 @@ impl Pool {
     pub(crate) async fn set_scope(&self, slot: &Slot, state: ScopeState) -> Result<(), StoreError> {
         for tries in 1..=CONFLICT_TRIES_MAX {
             let scopes = self.keys.scopes(slot.scope.provider, &slot.scope.model).await?;
-            let Some(scope) = scopes.into_iter().find(|scope| scope.project == slot.scope.project) else { break };
-            if !is_stricter(state, scope.state) || self.keys.set_scope_state(&scope, state).await? == KeyWrite::Applied {
+            let Some(scope) = scopes.into_iter().find(|scope| scope.project == slot.scope.project) else {
+                break;
+            };
+            if !is_stricter(state, scope.state)
+                || self.keys.set_scope_state(&scope, state).await? == KeyWrite::Applied
+            {
                 break;
             }
             pause(tries).await;
@@ -183,12 +187,20 @@ impl Pool {
         }
         let (scopes, keys) = tokio::try_join!(self.keys.scopes(provider, model), self.keys.keys())?;
         seen.scopes = scopes;
-        seen.keys = keys.into_iter().filter(|key| key.provider == provider && key.state == KeyState::Active).collect();
+        seen.keys = keys
+            .into_iter()
+            .filter(|key| key.provider == provider && key.state == KeyState::Active)
+            .collect();
         seen.read_at = at;
         Ok(())
     }
 
-    async fn secret(&self, seen: &mut Seen, key: &ApiKey, at: Timestamp) -> Result<Option<Secret>, StoreError> {
+    async fn secret(
+        &self,
+        seen: &mut Seen,
+        key: &ApiKey,
+        at: Timestamp,
+    ) -> Result<Option<Secret>, StoreError> {
         if let Some((read_at, secret)) = seen.secrets.get(&key.id) {
             if at.since(*read_at) < SECRET_FRESH {
                 return Ok(Some(secret.clone()));

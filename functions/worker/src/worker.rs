@@ -61,7 +61,9 @@ impl Worker {
         }
         match tokio::time::timeout(WARM_TIMEOUT, self.providers.warm()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = %error, "the provider could not be reached ahead of the first call"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "the provider could not be reached ahead of the first call")
+            }
             Err(_) => tracing::warn!("the provider did not answer ahead of the first call"),
         }
     }
@@ -93,7 +95,8 @@ impl Worker {
                 Asked::Slot(slot) => Some(*slot),
                 Asked::FreeAt(at) => return self.defer(message, at, WaitReason::Quota).await,
                 Asked::NoneUsable => {
-                    let failure = JobFailure::new(JobErrorCode::NoUsableKey, "no key of the pool may be used");
+                    let failure =
+                        JobFailure::new(JobErrorCode::NoUsableKey, "no key of the pool may be used");
                     return self.end_pending(message, failure).await;
                 }
             }
@@ -128,7 +131,9 @@ impl Worker {
         let lease_until = ends_at.plus(LEASE_MARGIN).min(at.plus(LEASE_MAX));
         let claim = Command::Claim { now: at, lease_until, bounds: self.rules.bounds };
         let job = match self.jobs.update(&message.job_id, &claim, &op).await? {
-            Commit::Applied(job) if job.is_cancel_requested() => return self.cancel_held(&job).await.map(|()| None),
+            Commit::Applied(job) if job.is_cancel_requested() => {
+                return self.cancel_held(&job).await.map(|()| None);
+            }
             Commit::Applied(job) => return Ok(Some(job)),
             Commit::Absent => return Ok(None),
             Commit::Refused(job) => job,
@@ -145,7 +150,12 @@ impl Worker {
     }
 
     /// Nothing is free for it: the sweeper sends it again at that second. Costs no attempt.
-    async fn defer(&self, message: &JobMessage, not_before: Timestamp, reason: WaitReason) -> Result<(), StoreError> {
+    async fn defer(
+        &self,
+        message: &JobMessage,
+        not_before: Timestamp,
+        reason: WaitReason,
+    ) -> Result<(), StoreError> {
         let Some(job) = self.jobs.get(&message.job_id).await? else { return Ok(()) };
         let Stage::Pending(pending) = &job.stage else { return Ok(()) };
         if pending.not_before > now() {

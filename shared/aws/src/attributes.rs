@@ -56,7 +56,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A text parsed into a type of ours.
-    pub(crate) fn parsed<T>(self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, ItemError> {
+    pub(crate) fn parsed<T>(
+        self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ItemError> {
         parse(self.text(name)?).ok_or(problem(name, "has an unknown value"))
     }
 
@@ -65,7 +69,9 @@ impl<'a> Reader<'a> {
         name: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, ItemError> {
-        self.optional_text(name)?.map(|text| parse(text).ok_or(problem(name, "has an unknown value"))).transpose()
+        self.optional_text(name)?
+            .map(|text| parse(text).ok_or(problem(name, "has an unknown value")))
+            .transpose()
     }
 
     pub(crate) fn optional_number(self, name: &'static str) -> Result<Option<u64>, ItemError> {

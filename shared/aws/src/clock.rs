@@ -8,7 +8,8 @@ use darkroom_core::time::Timestamp;
 /// Now, by this machine's clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn now() -> Timestamp {
-    let millis = std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis());
+    let millis =
+        std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis());
     Timestamp::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 

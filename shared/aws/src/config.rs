@@ -47,7 +47,13 @@ impl<'a> Environment<'a> {
     }
 
     /// A whole number within bounds.
-    fn number(&self, variable: &'static str, default: u64, least: u64, most: u64) -> Result<u64, ConfigError> {
+    fn number(
+        &self,
+        variable: &'static str,
+        default: u64,
+        least: u64,
+        most: u64,
+    ) -> Result<u64, ConfigError> {
         let Some(text) = self.optional(variable) else { return Ok(default) };
         text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| ConfigError {
             variable,
@@ -106,7 +112,10 @@ pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(url);
     }
-    Err(ConfigError { variable, problem: format!("is {url:?}; it must be the queue's URL, not its name or ARN") })
+    Err(ConfigError {
+        variable,
+        problem: format!("is {url:?}; it must be the queue's URL, not its name or ARN"),
+    })
 }
 
 /// The image bucket's name.
@@ -168,8 +177,18 @@ impl WorkerRules {
     pub fn read(environment: &Environment<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             bounds: bounds(environment)?,
-            call_timeout: environment.seconds("DARKROOM_CALL_TIMEOUT_SECONDS", limits::CALL_TIMEOUT, 1, 180)?,
-            quota_minute: environment.seconds("DARKROOM_QUOTA_MINUTE_SECONDS", limits::QUOTA_MINUTE, 1, 60)?,
+            call_timeout: environment.seconds(
+                "DARKROOM_CALL_TIMEOUT_SECONDS",
+                limits::CALL_TIMEOUT,
+                1,
+                180,
+            )?,
+            quota_minute: environment.seconds(
+                "DARKROOM_QUOTA_MINUTE_SECONDS",
+                limits::QUOTA_MINUTE,
+                1,
+                60,
+            )?,
             ttl_days: ttl_days(environment)?,
             gemini_base_url: environment.optional("DARKROOM_GEMINI_BASE_URL"),
         })
@@ -214,7 +233,10 @@ impl SweepRules {
                 bounds: bounds(environment)?,
                 pending_max: within_deadline("DARKROOM_PENDING_MAX_SECONDS", Duration::from_secs(3_600))?,
                 retry_max: within_deadline("DARKROOM_RETRY_MAX_SECONDS", Duration::from_secs(3_600))?,
-                processing_max: within_deadline("DARKROOM_PROCESSING_MAX_SECONDS", Duration::from_secs(1_800))?,
+                processing_max: within_deadline(
+                    "DARKROOM_PROCESSING_MAX_SECONDS",
+                    Duration::from_secs(1_800),
+                )?,
                 wake: wake(environment)?,
                 ahead: limits::SWEEP_AHEAD,
                 ttl_days: ttl_days(environment)?,

@@ -29,7 +29,9 @@ pub enum StoreError {
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
     /// The store refused the call itself: a missing table or permission. Trying again does not help.
-    #[error("{store} refused {operation} ({code}: {message}): check the table, queue or bucket and the function's policy")]
+    #[error(
+        "{store} refused {operation} ({code}: {message}): check the table, queue or bucket and the function's policy"
+    )]
     Refused {
         /// The store.
         store: &'static str,
@@ -113,6 +115,11 @@ pub(crate) fn is_throttling(code: &str) -> bool {
 fn is_server_fault(code: &str) -> bool {
     matches!(
         code,
-        "InternalServerError" | "InternalFailure" | "InternalError" | "ServiceUnavailable" | "unknown" | "RequestTimeout"
+        "InternalServerError"
+            | "InternalFailure"
+            | "InternalError"
+            | "ServiceUnavailable"
+            | "unknown"
+            | "RequestTimeout"
     )
 }

@@ -93,8 +93,10 @@ impl Expression {
     /// Requires one of two groups of comparisons, each group whole.
     pub(crate) fn require_either(mut self, groups: [Vec<(&str, &str, AttributeValue)>; 2]) -> Self {
         let groups = groups.map(|group| {
-            let comparisons: Vec<_> =
-                group.into_iter().map(|(attribute, operator, value)| self.comparison(attribute, operator, value)).collect();
+            let comparisons: Vec<_> = group
+                .into_iter()
+                .map(|(attribute, operator, value)| self.comparison(attribute, operator, value))
+                .collect();
             format!("({})", comparisons.join(" AND "))
         });
         self.clauses.push(format!("({})", groups.join(" OR ")));
@@ -102,7 +104,12 @@ impl Expression {
     }
 
     /// Requires that the attribute is absent or compares so.
-    pub(crate) fn require_absent_or(mut self, attribute: &str, operator: &str, value: AttributeValue) -> Self {
+    pub(crate) fn require_absent_or(
+        mut self,
+        attribute: &str,
+        operator: &str,
+        value: AttributeValue,
+    ) -> Self {
         let comparison = self.comparison(attribute, operator, value);
         let name = self.name(attribute);
         self.clauses.push(format!("(attribute_not_exists({name}) OR {comparison})"));

@@ -14,9 +14,11 @@ use crate::keys::Key;
 impl KeyTable {
     /// Notes that `function` is alive, unless that was noted less than half a minute ago.
     pub async fn beat(&self, function: &str, now: Timestamp) -> Result<(), StoreError> {
-        let write = Expression::default()
-            .set(name::AT, millis(now))
-            .require_absent_or(name::AT, "<", millis(now.minus(HEARTBEAT_EVERY)));
+        let write = Expression::default().set(name::AT, millis(now)).require_absent_or(
+            name::AT,
+            "<",
+            millis(now.minus(HEARTBEAT_EVERY)),
+        );
         match self.write(Key::Heartbeat(function), write).await {
             Ok(_) => Ok(()),
             Err(error) => match error.as_service_error() {

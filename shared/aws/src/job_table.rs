@@ -103,7 +103,11 @@ impl JobTable {
         if let Some(item) = refusals.first().and_then(|refusal| refusal.item.as_ref()) {
             let existing = read(item)?;
             // Our own stamp on a job nobody else can have made: the answer to our first try was lost.
-            return Ok(if existing.op == job.op { Created::New(existing) } else { Created::Existing(existing) });
+            return Ok(if existing.op == job.op {
+                Created::New(existing)
+            } else {
+                Created::Existing(existing)
+            });
         }
         let balance = refusals.get(1).and_then(|refusal| refusal.item.as_ref());
         LedgerTable::hold_refusal(balance, cost, inflight_max).map(Created::Refused)
@@ -111,7 +115,13 @@ impl JobTable {
 
     /// Applies a command. One that settles also ends the hold and writes the ledger's entry, all or nothing.
     /// Idempotent by `op`, which must be fresh for each command.
-    pub async fn commit(&self, job: &Job, command: &Command, op: &Stamp, now: Timestamp) -> Result<Commit, StoreError> {
+    pub async fn commit(
+        &self,
+        job: &Job,
+        command: &Command,
+        op: &Stamp,
+        now: Timestamp,
+    ) -> Result<Commit, StoreError> {
         match command.settlement() {
             None => self.update(&job.id, command, op).await,
             Some(_) => self.settle(job, command, op, now).await,
@@ -135,28 +145,44 @@ impl JobTable {
             .send()
             .await;
         match sent {
-            Ok(answer) => answer.attributes.as_ref().map_or(Ok(Commit::Absent), |item| read(item).map(Commit::Applied)),
+            Ok(answer) => {
+                answer.attributes.as_ref().map_or(Ok(Commit::Absent), |item| read(item).map(Commit::Applied))
+            }
             Err(error) => refused_or(command, op, error),
         }
     }
 
-    async fn settle(&self, job: &Job, command: &Command, op: &Stamp, now: Timestamp) -> Result<Commit, StoreError> {
+    async fn settle(
+        &self,
+        job: &Job,
+        command: &Command,
+        op: &Stamp,
+        now: Timestamp,
+    ) -> Result<Commit, StoreError> {
         let Some(settlement) = command.settlement() else { return self.update(&job.id, command, op).await };
-        let record = transaction::update(&self.table, Key::Job(&job.id).attributes(), job_write(command, op))?;
+        let record =
+            transaction::update(&self.table, Key::Job(&job.id).attributes(), job_write(command, op))?;
         let [balance, entry] = self.ledger.settle(job, settlement, now, op)?;
         let outcome =
-            transaction::write(&self.client, "TransactWriteItems settle", vec![record, balance, entry]).await?;
+            transaction::write(&self.client, "TransactWriteItems settle", vec![record, balance, entry])
+                .await?;
         let refusals = match outcome {
             // What was read before may be behind in progress alone; the settled record does not show it.
-            Outcome::Applied => return Ok(Commit::Applied(apply(job, command, op.clone()).unwrap_or_else(|_| job.clone()))),
+            Outcome::Applied => {
+                return Ok(Commit::Applied(apply(job, command, op.clone()).unwrap_or_else(|_| job.clone())));
+            }
             Outcome::Refused(refusals) => refusals,
         };
         if let Some(record) = refusals.first().filter(|refusal| refusal.failed) {
-            return record.item.as_ref().map_or(Ok(Commit::Absent), |item| own_or_refused(command, op, read(item)?));
+            return record
+                .item
+                .as_ref()
+                .map_or(Ok(Commit::Absent), |item| own_or_refused(command, op, read(item)?));
         }
         Err(StoreError::Books {
             job: job.id.to_string(),
-            problem: "it is unsettled, but the balance holds too little or a settle entry is there".to_owned(),
+            problem: "it is unsettled, but the balance holds too little or a settle entry is there"
+                .to_owned(),
         })
     }
 
@@ -196,8 +222,11 @@ impl JobTable {
         let per_shard = i32::try_from(POSITION_ENTRIES_MAX as u64 / INDEX_SHARDS).unwrap_or(100);
         let shards = self.shards("waiting", name::WAIT_AT, None, per_shard).await?;
         // Beyond the last entry of a shard that was cut, other shards' entries have unseen neighbours.
-        let known_until =
-            shards.iter().filter(|(_, truncated)| *truncated).filter_map(|(shard, _)| shard.last().cloned()).min();
+        let known_until = shards
+            .iter()
+            .filter(|(_, truncated)| *truncated)
+            .filter_map(|(shard, _)| shard.last().cloned())
+            .min();
         let complete = known_until.is_none();
         let mut entries: Vec<_> = shards.into_iter().flat_map(|(shard, _)| shard).collect();
         if let Some(known_until) = known_until {
@@ -213,7 +242,8 @@ impl JobTable {
         for shard in 0..INDEX_SHARDS {
             let mut start = None;
             loop {
-                let (entries, next) = self.shard_page("due", name::DUE_AT, shard, None, DUE_PER_SHARD, start).await?;
+                let (entries, next) =
+                    self.shard_page("due", name::DUE_AT, shard, None, DUE_PER_SHARD, start).await?;
                 ids.extend(entries.into_iter().map(|entry| entry.job_id));
                 start = next;
                 if start.is_none() {
@@ -400,11 +430,10 @@ impl JobTable {
                 if tries > 1 {
                     transaction::pause(tries).await;
                 }
-                let request = KeysAndAttributes::builder()
-                    .set_keys(Some(left))
-                    .consistent_read(true)
-                    .build()
-                    .map_err(|error| StoreError::from_sdk("DynamoDB", "BatchGetItem", not_built(error)))?;
+                let request =
+                    KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build().map_err(
+                        |error| StoreError::from_sdk("DynamoDB", "BatchGetItem", not_built(error)),
+                    )?;
                 let answer = self
                     .client
                     .batch_get_item()
@@ -412,7 +441,9 @@ impl JobTable {
                     .send()
                     .await
                     .map_err(|error| StoreError::from_sdk("DynamoDB", "BatchGetItem", error))?;
-                items.extend(answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default());
+                items.extend(
+                    answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default(),
+                );
                 left = answer
                     .unprocessed_keys
                     .and_then(|mut tables| tables.remove(&self.table))
@@ -452,7 +483,10 @@ fn read(item: &Item) -> Result<Job, StoreError> {
 }
 
 fn unreadable(item: &Item, attribute: &str) -> StoreError {
-    StoreError::Unreadable { key: readable_key(item), problem: format!("attribute {attribute} is missing or not valid") }
+    StoreError::Unreadable {
+        key: readable_key(item),
+        problem: format!("attribute {attribute} is missing or not valid"),
+    }
 }
 
 fn item_id(item: &Item) -> Result<JobId, StoreError> {

@@ -4,8 +4,8 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::Stamp;
 use darkroom_core::job::Status;
-use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing};
 use darkroom_core::ledger::Settlement;
+use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing};
 use darkroom_core::time::Timestamp;
 
 use crate::attributes::{millis, number, text};
@@ -14,7 +14,10 @@ use crate::items::job::{name, stored_image};
 
 /// The update of the job's record for this command, with its stamp.
 pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
-    let write = Expression::default().set(name::OP, text(op.as_str())).add(name::VERSION, 1).require_absent(name::SETTLED);
+    let write = Expression::default()
+        .set(name::OP, text(op.as_str()))
+        .add(name::VERSION, 1)
+        .require_absent(name::SETTLED);
     match command {
         Command::Claim { now, lease_until, bounds } => claim(write, *now, *lease_until, *bounds),
         Command::CountCall { attempt, calls_max } => held(write, *attempt)
@@ -96,9 +99,11 @@ fn held(write: Expression, attempt: u32) -> Expression {
 
 fn as_seen(write: Expression, seen: Seen) -> Expression {
     match seen {
-        Seen::Pending { attempt } => write
-            .require(name::STATUS, "=", status(Status::Pending))
-            .require(name::ATTEMPT, "=", number(attempt)),
+        Seen::Pending { attempt } => write.require(name::STATUS, "=", status(Status::Pending)).require(
+            name::ATTEMPT,
+            "=",
+            number(attempt),
+        ),
         Seen::Processing(SeenProcessing { attempt, lease_until, heartbeat_at }) => {
             let write = held(write, attempt).require(name::LEASE_UNTIL, "=", millis(lease_until));
             match heartbeat_at {

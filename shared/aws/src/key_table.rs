@@ -104,7 +104,12 @@ impl KeyTable {
     }
 
     /// Stores a scope's usage, and that its rest is over, if nobody wrote the scope since it was read.
-    pub async fn reserve(&self, scope: &Scope, state: ScopeState, usage: &Usage) -> Result<KeyWrite, StoreError> {
+    pub async fn reserve(
+        &self,
+        scope: &Scope,
+        state: ScopeState,
+        usage: &Usage,
+    ) -> Result<KeyWrite, StoreError> {
         let write = Expression::default()
             .set(name::USAGE, json(usage))
             .set(name::STATE, json(&state))
@@ -115,10 +120,11 @@ impl KeyTable {
 
     /// Stores a scope's state if nobody wrote the scope since it was read.
     pub async fn set_scope_state(&self, scope: &Scope, state: ScopeState) -> Result<KeyWrite, StoreError> {
-        let write = Expression::default()
-            .set(name::STATE, json(&state))
-            .add(name::VERSION, 1)
-            .require(name::VERSION, "=", number(scope.version));
+        let write = Expression::default().set(name::STATE, json(&state)).add(name::VERSION, 1).require(
+            name::VERSION,
+            "=",
+            number(scope.version),
+        );
         self.conditional("UpdateItem scope state", scope_key(scope), write).await
     }
 
@@ -140,8 +146,10 @@ impl KeyTable {
 
     /// Stores a key's state if it still has the state that was read.
     pub async fn set_key_state(&self, key: &ApiKey, state: KeyState) -> Result<KeyWrite, StoreError> {
-        let write = Expression::default().set(name::STATE, json(&state)).require(name::STATE, "=", json(&key.state));
-        self.conditional("UpdateItem key state", Key::ApiKey(key.provider, &key.project, &key.id), write).await
+        let write =
+            Expression::default().set(name::STATE, json(&state)).require(name::STATE, "=", json(&key.state));
+        self.conditional("UpdateItem key state", Key::ApiKey(key.provider, &key.project, &key.id), write)
+            .await
     }
 
     /// Removes a key and its secret; [`KeyWrite::Refused`] when it is gone already.

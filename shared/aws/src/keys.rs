@@ -57,9 +57,13 @@ impl Key<'_> {
             Self::Job(id) => (id.to_string(), "JOB".to_owned()),
             Self::Body(id) => (id.to_string(), "BODY".to_owned()),
             Self::Balance(user) => (user.to_string(), "BAL".to_owned()),
-            Self::Settle(user, ticket) => (user.to_string(), format!("{SETTLE_PREFIX}{}#SETTLE", ticket.as_str())),
+            Self::Settle(user, ticket) => {
+                (user.to_string(), format!("{SETTLE_PREFIX}{}#SETTLE", ticket.as_str()))
+            }
             Self::Grant(user, op_id) => (user.to_string(), format!("{GRANT_PREFIX}{op_id}")),
-            Self::ApiKey(provider, project, id) => (API_KEY_PARTITION.to_owned(), format!("{provider}#{project}#{id}")),
+            Self::ApiKey(provider, project, id) => {
+                (API_KEY_PARTITION.to_owned(), format!("{provider}#{project}#{id}"))
+            }
             Self::Scope(provider, model, project) => (scope_partition(provider, model), project.to_string()),
             Self::Model(name) => (MODEL_PARTITION.to_owned(), name.to_string()),
             Self::Heartbeat(function) => ("HB".to_owned(), function.to_owned()),

@@ -109,7 +109,8 @@ impl LedgerTable {
             Outcome::Applied => return Ok(Granted::Now),
             Outcome::Refused(refusals) => refusals,
         };
-        let given = refusals.first().filter(|refusal| refusal.failed).and_then(|refusal| refusal.item.as_ref());
+        let given =
+            refusals.first().filter(|refusal| refusal.failed).and_then(|refusal| refusal.item.as_ref());
         let Some(given) = given else {
             return Err(StoreError::Refused {
                 store: "DynamoDB",
@@ -130,9 +131,8 @@ impl LedgerTable {
         after: Option<&str>,
         limit: u16,
     ) -> Result<(Vec<Entry>, Option<String>), StoreError> {
-        let start = after.map(|sk| {
-            Item::from([(PK.to_owned(), text(user.as_str())), (SK.to_owned(), text(sk))])
-        });
+        let start =
+            after.map(|sk| Item::from([(PK.to_owned(), text(user.as_str())), (SK.to_owned(), text(sk))]));
         let answer = self
             .client
             .query()
@@ -180,7 +180,12 @@ impl LedgerTable {
     }
 
     /// Sets a new job's price aside, as part of its submission.
-    pub(crate) fn hold(&self, user: &UserId, cost: Tokens, inflight_max: u64) -> Result<TransactWriteItem, StoreError> {
+    pub(crate) fn hold(
+        &self,
+        user: &UserId,
+        cost: Tokens,
+        inflight_max: u64,
+    ) -> Result<TransactWriteItem, StoreError> {
         let write = Expression::default()
             .subtract(name::AVAILABLE, cost)
             .add(name::HELD, cost)
@@ -198,7 +203,10 @@ impl LedgerTable {
         inflight_max: u64,
     ) -> Result<LedgerError, StoreError> {
         let old = old.map_or(Ok(Balance::default()), read_balance)?;
-        Ok(old.hold(cost, inflight_max).err().unwrap_or(LedgerError::Insufficient { price: cost, available: old.available }))
+        Ok(old
+            .hold(cost, inflight_max)
+            .err()
+            .unwrap_or(LedgerError::Insufficient { price: cost, available: old.available }))
     }
 
     /// Ends a job's hold, as part of the transaction that settles it: balance, and the one entry of the job.
@@ -266,5 +274,7 @@ fn unreadable(item: &Item, problem: &crate::items::ItemError) -> StoreError {
     StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() }
 }
 
-const _: () = assert!(matches!(SETTLE_PREFIX.as_bytes(), [b'E', b'#']) && matches!(GRANT_PREFIX.as_bytes(), [b'G', ..]), "entries sort after BAL");
-
+const _: () = assert!(
+    matches!(SETTLE_PREFIX.as_bytes(), [b'E', b'#']) && matches!(GRANT_PREFIX.as_bytes(), [b'G', ..]),
+    "entries sort after BAL"
+);

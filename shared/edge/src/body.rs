@@ -2,8 +2,8 @@
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use darkroom_core::error_code::ErrorCode;
 use darkroom_core::limits::BODY_BYTES_MAX;
 use serde_json::Value;

@@ -29,7 +29,10 @@ fn subject(parts: &Parts) -> Option<&str> {
         RequestContext::ApiGatewayV2(context) => {
             context.authorizer.as_ref()?.jwt.as_ref()?.claims.get("sub").map(String::as_str)
         }
-        #[allow(unreachable_patterns, reason = "other event shapes are features of lambda_http that may be on elsewhere")]
+        #[allow(
+            unreachable_patterns,
+            reason = "other event shapes are features of lambda_http that may be on elsewhere"
+        )]
         _ => None,
     }
 }

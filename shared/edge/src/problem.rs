@@ -40,7 +40,8 @@ impl Problem {
 
     /// One wrong value.
     pub fn value(code: ErrorCode, pointer: &str, reason: &str, language: Language) -> Self {
-        let violation = Violation { pointer: pointer.to_owned(), reason: reason.to_owned(), unknown_field: false };
+        let violation =
+            Violation { pointer: pointer.to_owned(), reason: reason.to_owned(), unknown_field: false };
         Self { violations: vec![violation], ..Self::new(code, language) }
     }
 

@@ -1,6 +1,8 @@
 //! Pictures from the network, sound and otherwise. The files in `data` are 24 × 16 pixels, written by Pillow with metadata
 //! that says `made for a test`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// Names of chunks are byte strings, which are references.
+#![allow(clippy::trivially_copy_pass_by_ref)]
 
 use std::io::Cursor;
 
@@ -70,7 +72,9 @@ fn sound_files_pass_without_their_metadata() {
             check(file.to_vec()).unwrap_or_else(|fault| panic!("{name}: {fault}"));
         assert_eq!((width, height), (24, 16), "{name}");
         assert_eq!(sha256, HEXLOWER.encode(&Sha256::digest(&bytes)), "{name}");
-        for text in ["made for a test", "Exif", "EXIF", "XMP", "ICC_PROFILE", "ICCP", "acTL", "fcTL", "fdAT", "http"] {
+        for text in
+            ["made for a test", "Exif", "EXIF", "XMP", "ICC_PROFILE", "ICCP", "acTL", "fcTL", "fdAT", "http"]
+        {
             assert!(!contains(&bytes, text), "{name} still has {text}");
         }
         let again = check(bytes.to_vec()).unwrap();
@@ -93,7 +97,12 @@ fn what_decoding_needs_stays() {
     assert_eq!(alpha[20..24], [0x10, 0, 0, 0]);
     for webp in WEBPS {
         let bytes = kept(webp.1);
-        assert_eq!(u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize, bytes.len() - 8, "{}", webp.0);
+        assert_eq!(
+            u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize,
+            bytes.len() - 8,
+            "{}",
+            webp.0
+        );
     }
 }
 
@@ -162,10 +171,15 @@ fn other_formats_are_refused() {
 
 #[test]
 fn sizes_are_read_before_anything_else() {
-    let sized = |width, height, depth, color| check(png(&[header(width, height, depth, color), data(), end()]));
+    let sized =
+        |width, height, depth, color| check(png(&[header(width, height, depth, color), data(), end()]));
     let longest = IMAGE_SIDE_MAX;
     let deepest = sized(longest, longest, 16, 6).unwrap();
-    assert_eq!(u64::from(deepest.width) * u64::from(deepest.height) * 8, IMAGE_DECODED_BYTES_MAX, "just within");
+    assert_eq!(
+        u64::from(deepest.width) * u64::from(deepest.height) * 8,
+        IMAGE_DECODED_BYTES_MAX,
+        "just within"
+    );
     for (width, height) in [(longest + 1, 1), (1, longest + 1), (u32::MAX, u32::MAX), (0x8000_0000, 1)] {
         assert_eq!(sized(width, height, 8, 2), Err(ImageFault::TooLarge));
     }
@@ -175,7 +189,11 @@ fn sizes_are_read_before_anything_else() {
     // A header alone decides, whatever would come.
     assert_eq!(check(png(&[header(100_000, 100_000, 8, 2)])), Err(ImageFault::TooLarge));
     for (depth, color) in [(8, 1), (8, 5), (8, 7), (4, 2), (16, 3), (3, 0), (0, 0), (32, 6)] {
-        assert_eq!(sized(1, 1, depth, color), Err(ImageFault::Malformed), "{depth} bits of colour type {color}");
+        assert_eq!(
+            sized(1, 1, depth, color),
+            Err(ImageFault::Malformed),
+            "{depth} bits of colour type {color}"
+        );
     }
 }
 
@@ -188,9 +206,28 @@ fn chunks_of_a_png_come_in_order() {
         ("the least", vec![rgb(), data(), end()], true),
         ("several data chunks", vec![rgb(), data(), data(), end()], true),
         ("an empty one among them", vec![rgb(), chunk(b"IDAT", b""), data(), end()], true),
-        ("unknown ancillary chunks anywhere but inside", vec![rgb(), chunk(b"caBX", b"x"), data(), text(), end()], true),
-        ("a palette for indexed colours", vec![indexed(), palette(), chunk(b"tRNS", &[0, 1]), data(), end()], true),
-        ("numbers about colours", vec![rgb(), chunk(b"gAMA", &[0; 4]), chunk(b"cHRM", &[0; 32]), chunk(b"sRGB", &[0]), data(), end()], true),
+        (
+            "unknown ancillary chunks anywhere but inside",
+            vec![rgb(), chunk(b"caBX", b"x"), data(), text(), end()],
+            true,
+        ),
+        (
+            "a palette for indexed colours",
+            vec![indexed(), palette(), chunk(b"tRNS", &[0, 1]), data(), end()],
+            true,
+        ),
+        (
+            "numbers about colours",
+            vec![
+                rgb(),
+                chunk(b"gAMA", &[0; 4]),
+                chunk(b"cHRM", &[0; 32]),
+                chunk(b"sRGB", &[0]),
+                data(),
+                end(),
+            ],
+            true,
+        ),
         ("no header", vec![data(), end()], false),
         ("something before the header", vec![text(), rgb(), data(), end()], false),
         ("two headers", vec![rgb(), rgb(), data(), end()], false),
@@ -205,9 +242,21 @@ fn chunks_of_a_png_come_in_order() {
         ("a palette of broken entries", vec![indexed(), chunk(b"PLTE", &[1; 7]), data(), end()], false),
         ("a palette that is too long", vec![indexed(), chunk(b"PLTE", &[1; 257 * 3]), data(), end()], false),
         ("a palette for gray", vec![header(2, 2, 8, 0), palette(), data(), end()], false),
-        ("transparency without a palette", vec![indexed(), chunk(b"tRNS", &[0]), palette(), data(), end()], false),
-        ("more transparency than palette", vec![indexed(), palette(), chunk(b"tRNS", &[0; 3]), data(), end()], false),
-        ("transparency beside alpha", vec![header(2, 2, 8, 6), chunk(b"tRNS", &[0; 2]), data(), end()], false),
+        (
+            "transparency without a palette",
+            vec![indexed(), chunk(b"tRNS", &[0]), palette(), data(), end()],
+            false,
+        ),
+        (
+            "more transparency than palette",
+            vec![indexed(), palette(), chunk(b"tRNS", &[0; 3]), data(), end()],
+            false,
+        ),
+        (
+            "transparency beside alpha",
+            vec![header(2, 2, 8, 6), chunk(b"tRNS", &[0; 2]), data(), end()],
+            false,
+        ),
         ("a gamma of the wrong length", vec![rgb(), chunk(b"gAMA", &[0; 5]), data(), end()], false),
         ("a rendering intent that is none", vec![rgb(), chunk(b"sRGB", &[4]), data(), end()], false),
         ("an unknown critical chunk", vec![rgb(), chunk(b"ABCD", b""), data(), end()], false),
@@ -215,7 +264,8 @@ fn chunks_of_a_png_come_in_order() {
     ] {
         assert_eq!(check(png(&chunks)).is_ok(), sound, "{why}");
     }
-    let clean = check(png(&[rgb(), chunk(b"iCCP", b"x"), text(), data(), chunk(b"eXIf", b"x"), end()])).unwrap();
+    let clean =
+        check(png(&[rgb(), chunk(b"iCCP", b"x"), text(), data(), chunk(b"eXIf", b"x"), end()])).unwrap();
     assert_eq!(clean.bytes, png(&[rgb(), data(), end()]));
 }
 
@@ -257,7 +307,8 @@ fn jpegs_that_browsers_show_pass() {
     let ok = |parts: &[Vec<u8>]| check(jpeg(parts));
     let plain = || frame(0xc0, 8, 5, 3, 3);
     for marker in [0xc0, 0xc1, 0xc2] {
-        let image = ok(&[quantisation(), frame(marker, 8, 5, 3, 3), scan(b"\x01\xff\x00\xff\xd0\x02")]).unwrap();
+        let image =
+            ok(&[quantisation(), frame(marker, 8, 5, 3, 3), scan(b"\x01\xff\x00\xff\xd0\x02")]).unwrap();
         assert_eq!((image.width, image.height, image.format), (5, 3, ImageFormat::Jpeg));
     }
     for marker in [0xc3, 0xc5, 0xc9, 0xca, 0xcb, 0xcc, 0xdc, 0xde, 0xdf] {
@@ -271,8 +322,16 @@ fn jpegs_that_browsers_show_pass() {
     assert_eq!(ok(&[scan(b"x"), plain()]), Err(ImageFault::Malformed), "scan before frame");
     assert_eq!(ok(&[plain(), plain(), scan(b"x")]), Err(ImageFault::Malformed), "two frames");
     assert_eq!(ok(&[plain(), segment(0x01, b""), scan(b"x")]), Err(ImageFault::Malformed), "reserved marker");
-    assert_eq!(ok(&[plain(), b"x".to_vec(), scan(b"x")]), Err(ImageFault::Malformed), "bytes between segments");
-    assert_eq!(ok(&[plain(), vec![0xff, 0xdb, 0, 1], scan(b"x")]), Err(ImageFault::Malformed), "length below 2");
+    assert_eq!(
+        ok(&[plain(), b"x".to_vec(), scan(b"x")]),
+        Err(ImageFault::Malformed),
+        "bytes between segments"
+    );
+    assert_eq!(
+        ok(&[plain(), vec![0xff, 0xdb, 0, 1], scan(b"x")]),
+        Err(ImageFault::Malformed),
+        "length below 2"
+    );
     let many = |count: usize| [vec![plain()], vec![scan(b"x"); count]].concat();
     assert!(ok(&many(100)).is_ok());
     assert_eq!(ok(&many(101)), Err(ImageFault::Malformed), "more scans than any encoder writes");
@@ -320,32 +379,61 @@ fn a_webp_keeps_its_picture_alone() {
     let lossy = || riff_chunk(b"VP8 ", &[0x10, 0, 0, 0x9d, 1, 0x2a, 5, 0, 3, 0, 7]);
     let lossless = || riff_chunk(b"VP8L", &[0x2f, 4, 0x80, 0, 0]);
     let alpha = || riff_chunk(b"ALPH", &[0, 1, 2]);
-    let extended = |flags, width: u8, height: u8| riff_chunk(b"VP8X", &[flags, 1, 2, 3, width - 1, 0, 0, height - 1, 0, 0]);
+    let extended = |flags, width: u8, height: u8| {
+        riff_chunk(b"VP8X", &[flags, 1, 2, 3, width - 1, 0, 0, height - 1, 0, 0])
+    };
     let secret = |name| riff_chunk(name, b"secret");
     for (why, chunks, expected) in [
         ("simple", vec![lossy()], Ok(webp(&[lossy()]))),
         ("lossless", vec![lossless()], Ok(webp(&[lossless()]))),
-        ("profile, EXIF and unknown chunks go", vec![extended(0x2c, 5, 3), secret(b"ICCP"), secret(b"abcd"), lossy(), secret(b"EXIF")], Ok(webp(&[lossy()]))),
+        (
+            "profile, EXIF and unknown chunks go",
+            vec![extended(0x2c, 5, 3), secret(b"ICCP"), secret(b"abcd"), lossy(), secret(b"EXIF")],
+            Ok(webp(&[lossy()])),
+        ),
         ("alpha stays", vec![extended(0x3c, 5, 3), secret(b"ICCP"), alpha(), lossy(), secret(b"XMP ")], {
             let bare = riff_chunk(b"VP8X", &[0x10, 0, 0, 0, 4, 0, 0, 2, 0, 0]);
             Ok(webp(&[bare, alpha(), lossy()]))
         }),
-        ("animation", vec![extended(0x02, 5, 3), secret(b"ANIM"), secret(b"ANMF")], Err(ImageFault::Unsupported)),
+        (
+            "animation",
+            vec![extended(0x02, 5, 3), secret(b"ANIM"), secret(b"ANMF")],
+            Err(ImageFault::Unsupported),
+        ),
         ("frames without the flag", vec![extended(0, 5, 3), secret(b"ANMF")], Err(ImageFault::Unsupported)),
         ("another canvas", vec![extended(0, 6, 3), lossy()], Err(ImageFault::Malformed)),
         ("alpha without a header", vec![alpha(), lossy()], Err(ImageFault::Malformed)),
         ("alpha twice", vec![extended(0x10, 5, 3), alpha(), alpha(), lossy()], Err(ImageFault::Malformed)),
-        ("alpha before lossless", vec![extended(0x10, 5, 3), alpha(), lossless()], Err(ImageFault::Malformed)),
+        (
+            "alpha before lossless",
+            vec![extended(0x10, 5, 3), alpha(), lossless()],
+            Err(ImageFault::Malformed),
+        ),
         ("a late header", vec![secret(b"abcd"), extended(0, 5, 3), lossy()], Err(ImageFault::Malformed)),
         ("nothing", vec![extended(0, 5, 3)], Err(ImageFault::Truncated)),
-        ("no key frame", vec![riff_chunk(b"VP8 ", &[0x11, 0, 0, 0x9d, 1, 0x2a, 5, 0, 3, 0])], Err(ImageFault::Malformed)),
-        ("no start code", vec![riff_chunk(b"VP8 ", &[0x10, 0, 0, 0, 1, 0x2a, 5, 0, 3, 0])], Err(ImageFault::Malformed)),
-        ("a later version", vec![riff_chunk(b"VP8L", &[0x2f, 4, 0x80, 0, 0x20])], Err(ImageFault::Unsupported)),
+        (
+            "no key frame",
+            vec![riff_chunk(b"VP8 ", &[0x11, 0, 0, 0x9d, 1, 0x2a, 5, 0, 3, 0])],
+            Err(ImageFault::Malformed),
+        ),
+        (
+            "no start code",
+            vec![riff_chunk(b"VP8 ", &[0x10, 0, 0, 0, 1, 0x2a, 5, 0, 3, 0])],
+            Err(ImageFault::Malformed),
+        ),
+        (
+            "a later version",
+            vec![riff_chunk(b"VP8L", &[0x2f, 4, 0x80, 0, 0x20])],
+            Err(ImageFault::Unsupported),
+        ),
         ("too wide", vec![riff_chunk(b"VP8L", &[0x2f, 0xff, 0x3f, 0, 0])], Err(ImageFault::TooLarge)),
     ] {
         let checked = check(webp(&chunks));
         assert_eq!(checked.clone().map(|image| image.bytes.to_vec()), expected, "{why}");
-        assert!(checked.is_err() || checked.is_ok_and(|image| (image.width, image.height) == (5, 3)), "{why}");
+        assert!(
+            checked.is_err() || checked.is_ok_and(|image| (image.width, image.height) == (5, 3)),
+            "{why}"
+        );
     }
 }
 
@@ -358,7 +446,10 @@ fn a_webps_lengths_are_not_believed() {
             file[4..8].copy_from_slice(&other.to_le_bytes());
             // Shorter ones may cut off metadata alone; then the picture is whole.
             if let Ok(image) = check(file) {
-                assert!(other < length && image.bytes == check(image.bytes.to_vec()).unwrap().bytes, "{name}, {other}");
+                assert!(
+                    other < length && image.bytes == check(image.bytes.to_vec()).unwrap().bytes,
+                    "{name}, {other}"
+                );
             }
         }
     }
@@ -374,8 +465,7 @@ fn sound_or_refused(bytes: Vec<u8>) {
 }
 
 fn any_file() -> impl Strategy<Value = Vec<u8>> {
-    let names = (0..files().count()).prop_map(|at| files().nth(at).unwrap().1.to_vec());
-    names
+    (0..files().count()).prop_map(|at| files().nth(at).unwrap().1.to_vec())
 }
 
 proptest! {

@@ -59,7 +59,9 @@ async fn every_shape_is_a_png_of_about_the_size_asked_for() {
             let (width, height) = (image.width, image.height);
             assert_eq!((image.format, image.drawn_by.as_str()), (ImageFormat::Png, "darkroom-local"));
             assert!(width.is_multiple_of(step) && height.is_multiple_of(step), "{width} × {height}");
-            assert!(width <= IMAGE_SIDE_MAX && height <= IMAGE_SIDE_MAX && image.bytes.len() <= IMAGE_BYTES_MAX);
+            assert!(
+                width <= IMAGE_SIDE_MAX && height <= IMAGE_SIDE_MAX && image.bytes.len() <= IMAGE_BYTES_MAX
+            );
             let area = f64::from(width * height) / f64::from(side * side);
             assert!((0.97..=1.03).contains(&area), "{width} × {height}");
             let (across, up) = aspect_ratio.terms();
@@ -71,7 +73,9 @@ async fn every_shape_is_a_png_of_about_the_size_asked_for() {
             let info = reader.next_frame(&mut pixels).unwrap();
             assert_eq!((info.width, info.height), (width, height));
             let texts = &reader.info().uncompressed_latin1_text;
-            assert!(texts.iter().any(|text| text.keyword == "Description" && text.text.starts_with("procedural")));
+            assert!(
+                texts.iter().any(|text| text.keyword == "Description" && text.text.starts_with("procedural"))
+            );
             assert!(texts.iter().any(|text| text.keyword == "Software" && text.text == "Darkroom"));
         }
     }
@@ -97,8 +101,24 @@ async fn any_words_make_a_picture() {
     let lands = ["mountains", "lake", "forest", "sea", "desert", "snow", "city", "meadow", "xyzzy"];
     let lights = ["dawn", "noon", "golden", "dusk", "night", ""];
     let things = [
-        "lighthouse", "boat", "house", "castle", "balloon", "birds", "cactus", "tree flowers", "moon", "stars",
-        "aurora", "fog", "rain", "snowfall", "clouds", "clear", "red", "purple boat",
+        "lighthouse",
+        "boat",
+        "house",
+        "castle",
+        "balloon",
+        "birds",
+        "cactus",
+        "tree flowers",
+        "moon",
+        "stars",
+        "aurora",
+        "fog",
+        "rain",
+        "snowfall",
+        "clouds",
+        "clear",
+        "red",
+        "purple boat",
     ];
     let mut ratios = AspectRatio::ALL.into_iter().cycle();
     for (at, land) in lands.iter().enumerate() {

@@ -83,7 +83,8 @@ async fn the_first_call_finds_the_warm_connection_and_nobody_unproven_sees_a_req
     let (counts, other) = (Arc::new(Counts::default()), Arc::new(Counts::default()));
     let (port, pem) = server(Arc::clone(&counts)).await;
     let (_, other_pem) = server(other).await;
-    let (own, foreign, none) = (folder.path().join("own"), folder.path().join("foreign"), folder.path().join("none"));
+    let (own, foreign, none) =
+        (folder.path().join("own"), folder.path().join("foreign"), folder.path().join("none"));
     std::fs::write(&own, pem).unwrap();
     std::fs::write(&foreign, other_pem).unwrap();
     std::fs::write(&none, "").unwrap();

@@ -225,11 +225,8 @@ fn fate(state: &Mutex<State>, logged: &mut Logged, key: &str, model: &str, asked
     }
     let fault = if behaviour == Behaviour::Draw { fault(&state.settings.faults, &mut chance) } else { None };
     let behaviour = fault.unwrap_or(behaviour);
-    let delay = if takes_time(&behaviour) {
-        latency(state.settings.latency, &mut chance)
-    } else {
-        Duration::ZERO
-    };
+    let delay =
+        if takes_time(&behaviour) { latency(state.settings.latency, &mut chance) } else { Duration::ZERO };
     Fate { behaviour, delay }
 }
 

@@ -25,7 +25,9 @@ pub fn folder() -> anyhow::Result<PathBuf> {
 /// When they do not build, or are not there.
 pub async fn up_to_date(names: &[String]) -> anyhow::Result<PathBuf> {
     let folder = folder()?;
-    if let (Some(cargo), Some(manifest_folder)) = (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
+    if let (Some(cargo), Some(manifest_folder)) =
+        (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR"))
+    {
         build(Path::new(&cargo), Path::new(&manifest_folder), &folder).await?;
     }
     for name in names {

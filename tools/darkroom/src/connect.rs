@@ -65,7 +65,10 @@ impl Running {
     pub fn read(data: &Path) -> anyhow::Result<Self> {
         let file = data.join(FILE);
         let text = std::fs::read_to_string(&file).with_context(|| {
-            format!("no local system runs on {}: start one with `darkroom local`, or name a stack with --stack", data.display())
+            format!(
+                "no local system runs on {}: start one with `darkroom local`, or name a stack with --stack",
+                data.display()
+            )
         })?;
         serde_json::from_str(&text).with_context(|| format!("{} cannot be read", file.display()))
     }
@@ -133,9 +136,11 @@ impl Stores {
             .with_context(|| format!("the stack {stack} has no queue {queue_name} in {}", access.region))?;
         let mut variables: BTreeMap<_, _> =
             std::env::vars().filter(|(name, _)| name.starts_with("DARKROOM_")).collect();
-        for (variable, table) in
-            [("DARKROOM_JOBS_TABLE", "jobs"), ("DARKROOM_LEDGER_TABLE", "ledger"), ("DARKROOM_KEYS_TABLE", "keys")]
-        {
+        for (variable, table) in [
+            ("DARKROOM_JOBS_TABLE", "jobs"),
+            ("DARKROOM_LEDGER_TABLE", "ledger"),
+            ("DARKROOM_KEYS_TABLE", "keys"),
+        ] {
             variables.insert(variable.to_owned(), format!("{stack}-{table}"));
         }
         let stores = Self::new(&access, &variables, queue_url)?;
@@ -147,7 +152,11 @@ impl Stores {
     ///
     /// # Errors
     /// When a variable is missing or wrong.
-    pub fn new(access: &Access, variables: &BTreeMap<String, String>, queue_url: String) -> anyhow::Result<Self> {
+    pub fn new(
+        access: &Access,
+        variables: &BTreeMap<String, String>,
+        queue_url: String,
+    ) -> anyhow::Result<Self> {
         let environment = Environment::from_fn(|name| variables.get(name).cloned());
         let tables = darkroom_aws::config::Tables::read(&environment)?;
         let rules = SweepRules::read(&environment)?.rules;

@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use darkroom_aws::clients::Clients;
 use darkroom_local_aws::{LocalAws, Ports};
 use darkroom_local_lambda::{
-    EventSourceMapping, Function, FunctionSettings, Gateway, GatewaySettings, Lambda, LambdaSettings, MappingSettings,
-    Route, Schedule, ScheduleSettings,
+    EventSourceMapping, Function, FunctionSettings, Gateway, GatewaySettings, Lambda, LambdaSettings,
+    MappingSettings, Route, Schedule, ScheduleSettings,
 };
 use darkroom_template::{Names, Stack, Template};
 
@@ -42,6 +42,8 @@ pub struct LocalSettings {
     pub timeouts: BTreeMap<String, Duration>,
     /// The queue's visibility time-out instead of the template's: tests shorten it.
     pub visibility_timeout: Option<Duration>,
+    /// Messages per invocation of the worker instead of the template's: benches choose how many jobs are in flight.
+    pub batch_size: Option<u32>,
 }
 
 impl LocalSettings {
@@ -55,6 +57,7 @@ impl LocalSettings {
             variables: BTreeMap::new(),
             timeouts: BTreeMap::new(),
             visibility_timeout: None,
+            batch_size: None,
         }
     }
 }
@@ -89,7 +92,8 @@ impl LocalSystem {
         std::fs::create_dir_all(&settings.data)
             .with_context(|| format!("the data folder {} cannot be made", settings.data.display()))?;
         let aws = LocalAws::start(aws_settings(&settings.data)).await?;
-        let parameters = BTreeMap::from([("WorkerConcurrency".to_owned(), settings.workers.max(2).to_string())]);
+        let parameters =
+            BTreeMap::from([("WorkerConcurrency".to_owned(), settings.workers.max(2).to_string())]);
         let mut stack = stack(aws.sqs_endpoint(), "http://127.0.0.1", &parameters)?;
         make_stores(&aws, &stack, settings.visibility_timeout).await?;
         apply(&mut stack, &aws, &settings);
@@ -104,7 +108,16 @@ impl LocalSystem {
         let schedules = schedules(&stack, &functions, &settings)?;
         running.write(&settings.data)?;
         let dead_letter_queue_url = dead_letter_queue(&stack)?;
-        Ok(Self { aws, lambda, gateway, mappings, schedules, running, data: settings.data, dead_letter_queue_url })
+        Ok(Self {
+            aws,
+            lambda,
+            gateway,
+            mappings,
+            schedules,
+            running,
+            data: settings.data,
+            dead_letter_queue_url,
+        })
     }
 
     /// Where it is.
@@ -170,11 +183,18 @@ fn lambda_settings(data: &Path) -> LambdaSettings {
         secret_access_key: LOCAL_SECRET_KEY.to_owned(),
         session_token: None,
     };
-    LambdaSettings { log_folder: Some(data.join("logs")), ..LambdaSettings::new(REGION, ACCOUNT, credentials) }
+    LambdaSettings {
+        log_folder: Some(data.join("logs")),
+        ..LambdaSettings::new(REGION, ACCOUNT, credentials)
+    }
 }
 
 /// The template for this machine. On AWS the authorizer checks tokens; here it plays that part without an issuer.
-fn stack(queue_url_prefix: &str, api_url: &str, parameters: &BTreeMap<String, String>) -> anyhow::Result<Stack> {
+fn stack(
+    queue_url_prefix: &str,
+    api_url: &str,
+    parameters: &BTreeMap<String, String>,
+) -> anyhow::Result<Stack> {
     let mut all = BTreeMap::from([
         ("JwtIssuer".to_owned(), "https://localhost".to_owned()),
         ("JwtAudience".to_owned(), "darkroom-local".to_owned()),
@@ -194,7 +214,11 @@ fn stack(queue_url_prefix: &str, api_url: &str, parameters: &BTreeMap<String, St
         .context("infra/template.yaml cannot be read")
 }
 
-async fn make_stores(aws: &LocalAws, stack: &Stack, visibility_timeout: Option<Duration>) -> anyhow::Result<()> {
+async fn make_stores(
+    aws: &LocalAws,
+    stack: &Stack,
+    visibility_timeout: Option<Duration>,
+) -> anyhow::Result<()> {
     for table in &stack.tables {
         aws.ensure_table(table.create_table.clone(), table.ttl_attribute.as_deref()).await?;
     }
@@ -226,6 +250,9 @@ fn apply(stack: &mut Stack, aws: &LocalAws, settings: &LocalSettings) {
         if let Some(timeout) = settings.timeouts.get(&function.binary) {
             function.timeout = *timeout;
         }
+        if let (Some(source), Some(size)) = (&mut function.queue_source, settings.batch_size) {
+            source.batch_size = size;
+        }
     }
 }
 
@@ -255,7 +282,8 @@ fn add_functions(
 fn running(aws: &LocalAws, stack: &Stack) -> anyhow::Result<Running> {
     let sweeper = stack.functions.iter().find(|function| function.schedule.is_some());
     let variables = sweeper.map(|function| function.environment.clone()).unwrap_or_default();
-    let queue_url = variables.get("DARKROOM_QUEUE_URL").cloned().context("the sweeper has no DARKROOM_QUEUE_URL")?;
+    let queue_url =
+        variables.get("DARKROOM_QUEUE_URL").cloned().context("the sweeper has no DARKROOM_QUEUE_URL")?;
     Ok(Running {
         process_id: std::process::id(),
         api_url: String::new(),
@@ -293,10 +321,12 @@ fn mappings(
 ) -> anyhow::Result<Vec<EventSourceMapping>> {
     let mut mappings = Vec::new();
     for function in &stack.functions {
-        let (Some(source), Some(handle)) = (&function.queue_source, functions.get(&function.logical_id)) else {
+        let (Some(source), Some(handle)) = (&function.queue_source, functions.get(&function.logical_id))
+        else {
             continue;
         };
-        let queue = stack.queue(&source.queue_logical_id).context("a function's queue is not in the template")?;
+        let queue =
+            stack.queue(&source.queue_logical_id).context("a function's queue is not in the template")?;
         mappings.push(EventSourceMapping::start(MappingSettings {
             client: Clients::new(&running.access()).sqs,
             queue_url: queue.url.clone(),

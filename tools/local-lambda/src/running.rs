@@ -34,6 +34,11 @@ impl Running {
 }
 
 impl StopSignal {
+    /// Whether it is time to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Returns when it is time to stop.
     pub(crate) async fn stopped(&mut self) {
         // An owner that was dropped wants the same.

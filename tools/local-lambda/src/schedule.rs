@@ -88,6 +88,8 @@ async fn send(settings: Arc<ScheduleSettings>, mut stop: StopSignal) {
     let (schedule, function) = (&settings.name, settings.function.name());
     match outcome {
         Ok(_) | Err(InvokeError::Stopped) => {}
+        // The function was ended with everything else: no news.
+        Err(_) if stop.is_stopped() => {}
         Err(error @ InvokeError::Throttled { .. }) => {
             let age = settings.maximum_event_age.as_secs_f32();
             tracing::warn!(

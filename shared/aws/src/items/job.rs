@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::{ConversationId, JobId, ModelName, Stamp, UserId};
 use darkroom_core::image::{ImageFormat, StoredImage};
-use darkroom_core::job::{
-    Job, Order, Outcome, Pending, Processing, Settled, Stage, Status, WaitReason,
-};
+use darkroom_core::job::{Job, Order, Outcome, Pending, Processing, Settled, Stage, Status, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::limits::INDEX_SHARDS;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
@@ -204,10 +202,9 @@ fn processing(read: Reader<'_>) -> Result<Processing, ItemError> {
 
 fn settled(read: Reader<'_>, status: Status) -> Result<Settled, ItemError> {
     let outcome = match status {
-        Status::Draft => Outcome::Draft {
-            image: image(read)?,
-            drawn_by: read.text(name::DRAWN_BY)?.to_owned(),
-        },
+        Status::Draft => {
+            Outcome::Draft { image: image(read)?, drawn_by: read.text(name::DRAWN_BY)?.to_owned() }
+        }
         Status::Failed => Outcome::Failed(JobFailure {
             code: read.parsed(name::ERROR_CODE, JobErrorCode::parse)?,
             detail: read.text(name::ERROR_DETAIL)?.to_owned(),

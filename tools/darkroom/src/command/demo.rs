@@ -62,7 +62,13 @@ impl Demo {
         std::fs::write(&path, &bytes).with_context(|| format!("{} cannot be written", path.display()))?;
         let image = &job["image"];
         let shown = std::path::absolute(&path).unwrap_or(path);
-        line(&format!("Picture: {} ({} × {}, {} bytes)", shown.display(), image["width"], image["height"], bytes.len()));
+        line(&format!(
+            "Picture: {} ({} × {}, {} bytes)",
+            shown.display(),
+            image["width"],
+            image["height"],
+            bytes.len()
+        ));
         let account = client.get("/v1/account").await?;
         line(&books(&account)?);
         Ok(())

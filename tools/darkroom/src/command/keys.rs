@@ -87,8 +87,11 @@ impl Add {
     async fn run(self) -> anyhow::Result<()> {
         let provider = ProviderName::parse(&self.provider).filter(|provider| provider.needs_key());
         let Some(provider) = provider else {
-            let known: Vec<_> =
-                ProviderName::ALL.iter().filter(|p| p.needs_key()).map(|provider| provider.as_str()).collect();
+            let known: Vec<_> = ProviderName::ALL
+                .iter()
+                .filter(|p| p.needs_key())
+                .map(|provider| provider.as_str())
+                .collect();
             bail!("--provider {} is none that needs keys: use {}", self.provider, known.join(" or "));
         };
         let project = ProjectName::parse(&self.project).context("--project")?;
@@ -113,11 +116,16 @@ impl Add {
             version: 0,
         };
         set_limits(&keys, &scope).await?;
-        print(self.target.json, &json!({"id": id, "added": added, "project": project, "model": model}), || {
-            let what = if added { "added" } else { "is there already" };
-            let per_day = self.rpd.map_or_else(|| "no daily limit".to_owned(), |rpd| format!("{rpd} a day"));
-            format!("{id} {what}; {project} may call {model} {} times a minute, {per_day}", self.rpm)
-        });
+        print(
+            self.target.json,
+            &json!({"id": id, "added": added, "project": project, "model": model}),
+            || {
+                let what = if added { "added" } else { "is there already" };
+                let per_day =
+                    self.rpd.map_or_else(|| "no daily limit".to_owned(), |rpd| format!("{rpd} a day"));
+                format!("{id} {what}; {project} may call {model} {} times a minute, {per_day}", self.rpm)
+            },
+        );
         Ok(())
     }
 }
@@ -191,7 +199,9 @@ fn words(keys: &[ApiKey], scopes: &[Scope], at: Timestamp) -> String {
     }
     let mut rows = Vec::new();
     for key in keys {
-        for scope in scopes.iter().filter(|scope| scope.provider == key.provider && scope.project == key.project) {
+        for scope in
+            scopes.iter().filter(|scope| scope.provider == key.provider && scope.project == key.project)
+        {
             let (minute, day) = used(&scope.usage, at, QUOTA_MINUTE);
             let per_day = scope.requests_per_day.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
             rows.push(vec![
@@ -255,7 +265,8 @@ async fn key_of(keys: &KeyTable, id: &str) -> anyhow::Result<ApiKey> {
 async fn enable(id: &str, target: &Target) -> anyhow::Result<()> {
     let keys = target.stores().await?.keys;
     let key = key_of(&keys, id).await?;
-    if key.state != KeyState::Active && keys.set_key_state(&key, KeyState::Active).await? == KeyWrite::Refused {
+    if key.state != KeyState::Active && keys.set_key_state(&key, KeyState::Active).await? == KeyWrite::Refused
+    {
         bail!("the key has changed meanwhile: look at it with `darkroom keys list` and try again");
     }
     let mine = std::slice::from_ref(&key);

@@ -36,7 +36,11 @@ impl Local {
             workers: usize::from(self.workers),
             // Settings in this shell's environment reach the functions, as the template's would.
             variables: std::env::vars().filter(|(name, _)| name.starts_with("DARKROOM_")).collect(),
-            timeouts: self.worker_timeout.map(|seconds| ("worker".to_owned(), Duration::from_secs(seconds))).into_iter().collect(),
+            timeouts: self
+                .worker_timeout
+                .map(|seconds| ("worker".to_owned(), Duration::from_secs(seconds)))
+                .into_iter()
+                .collect(),
             ..LocalSettings::new(&data, binaries)
         })
         .await?;

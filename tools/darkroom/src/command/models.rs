@@ -61,7 +61,8 @@ async fn seed(file: Option<PathBuf>, target: &Target) -> anyhow::Result<()> {
     let models = match file {
         None => catalogue::built_in()?,
         Some(file) => {
-            let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("{} cannot be read", file.display()))?;
             catalogue::parse(&text)?
         }
     };

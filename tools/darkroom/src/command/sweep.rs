@@ -82,7 +82,8 @@ fn words(report: &SweepReport, dry_run: bool) -> String {
 
 /// `90s`, `15m`, `1h`, `2d`.
 fn parse_age(text: &str) -> anyhow::Result<Duration> {
-    let (number, unit) = text.split_at(text.len().saturating_sub(text.chars().last().map_or(0, char::len_utf8)));
+    let (number, unit) =
+        text.split_at(text.len().saturating_sub(text.chars().last().map_or(0, char::len_utf8)));
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
@@ -102,6 +103,9 @@ mod tests {
     fn ages() {
         let seconds = |text| parse_age(text).ok().map(|age| age.as_secs());
         assert_eq!(["90s", "15m", "1h", "2d", "0s"].map(seconds), [90, 900, 3_600, 172_800, 0].map(Some));
-        assert_eq!(["", "1", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "1é"].map(seconds), [None; 8]);
+        assert_eq!(
+            ["", "1", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "1é"].map(seconds),
+            [None; 8]
+        );
     }
 }

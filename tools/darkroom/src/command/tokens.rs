@@ -65,10 +65,14 @@ async fn grant(user: &str, tokens: u64, op_id: Option<String>, target: &Target) 
     }
     let balance = stores.ledger.balance(&user).await?;
     let now_given = granted == Granted::Now;
-    print(target.json, &json!({"user": user, "granted_now": now_given, "op_id": op_id, "balance": balance}), || {
-        let what = if now_given { "gets" } else { "already got" };
-        format!("{user} {what} {tokens} tokens (op-id {op_id}); available now: {}", balance.available)
-    });
+    print(
+        target.json,
+        &json!({"user": user, "granted_now": now_given, "op_id": op_id, "balance": balance}),
+        || {
+            let what = if now_given { "gets" } else { "already got" };
+            format!("{user} {what} {tokens} tokens (op-id {op_id}); available now: {}", balance.available)
+        },
+    );
     Ok(())
 }
 

@@ -1,0 +1,36 @@
+//! What the kernel says of a process (proc(5)).
+
+/// CPU and memory of one or more processes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// User and system time.
+    pub(crate) cpu_seconds: f64,
+    /// The largest resident set of any one of them.
+    pub(crate) peak_bytes: u64,
+}
+
+impl Usage {
+    /// Both together: times add up, the larger peak stays.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            peak_bytes: self.peak_bytes.max(other.peak_bytes),
+        }
+    }
+}
+
+/// Ticks of the kernel's clock per second, on every Linux that Rust runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A process's usage so far; `None` when it is gone.
+pub(crate) fn usage(process_id: u32) -> Option<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat")).ok()?;
+    // The name in parentheses may hold spaces; after it, user and system time are fields 12 and 13.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: f64 =
+        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    let status = std::fs::read_to_string(format!("/proc/{process_id}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = peak.split_whitespace().next()?.parse().ok()?;
+    Some(Usage { cpu_seconds: ticks / TICKS_PER_SECOND, peak_bytes: kilobytes * 1024 })
+}
