@@ -37,6 +37,12 @@ impl Choices {
         Timestamp::from_millis(1_800_000_000_000 + self.below(4) * 1_000)
     }
 
+    /// One of those moments, or one after them all: half of the deadlines are no obstacle.
+    fn later(&mut self) -> Timestamp {
+        let moment = self.moment();
+        if self.below(2) == 0 { moment } else { moment.plus(std::time::Duration::from_secs(10)) }
+    }
+
     fn small(&mut self) -> u32 {
         u32::try_from(self.below(4)).unwrap()
     }
@@ -106,7 +112,7 @@ impl Choices {
                 request_hash: "h".to_owned(),
                 cost: 3,
                 created_at: self.moment(),
-                deadline_at: self.moment(),
+                deadline_at: self.later(),
             },
             version: 7,
             op: Stamp::from_stored("before".to_owned()),
@@ -148,7 +154,7 @@ impl Choices {
             0 => Command::Claim {
                 now: self.moment(),
                 lease_until: self.moment(),
-                bounds: Bounds { attempts_max: self.small() + 1, calls_max: self.small() + 1 },
+                bounds: Bounds { attempts_max: self.small() + 2, calls_max: self.small() + 2 },
             },
             1 => Command::CountCall { attempt, calls_max: self.small() + 1 },
             2 => Command::Retry {

@@ -165,8 +165,7 @@ async fn a_job_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
     let url = gemini.base_url();
     let stack = TestStack::start_with(|settings| {
         settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), url);
-        settings.variables.insert("DARKROOM_SWEEP_SECONDS".to_owned(), "3600".to_owned());
-        settings.variables.insert("DARKROOM_STUCK_SECONDS".to_owned(), "3900".to_owned());
+        settings.scheduled = false;
         settings.variables.insert("DARKROOM_WAKE_SECONDS".to_owned(), "1".to_owned());
     })
     .await?;
@@ -195,9 +194,7 @@ async fn a_job_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_too_long_is_failed_and_refunded_once() -> anyhow::Result<()> {
     let stack = TestStack::start_with(|settings| {
-        settings.variables.insert("DARKROOM_SWEEP_SECONDS".to_owned(), "3600".to_owned());
-        settings.variables.insert("DARKROOM_STUCK_SECONDS".to_owned(), "3900".to_owned());
-        settings.variables.insert("DARKROOM_PENDING_MAX_SECONDS".to_owned(), "2".to_owned());
+        settings.scheduled = false;
     })
     .await?;
     stack.grant("alice", 1).await?;
@@ -232,11 +229,11 @@ async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Resu
             ("DARKROOM_GEMINI_BASE_URL", url.as_str()),
             // The call may last longer than the function: the function is killed while it waits.
             ("DARKROOM_CALL_TIMEOUT_SECONDS", "60"),
-            ("DARKROOM_SWEEP_SECONDS", "1"),
             ("DARKROOM_ATTEMPTS_MAX", "1"),
         ] {
             settings.variables.insert(name.to_owned(), value.to_owned());
         }
+        settings.scheduled = false;
         settings.timeouts.insert("worker".to_owned(), Duration::from_secs(90));
     })
     .await?;
@@ -342,8 +339,7 @@ async fn a_cancelled_job_is_refunded_and_one_under_way_is_paid_if_it_comes() -> 
     let url = gemini.base_url();
     let stack = TestStack::start_with(|settings| {
         settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), url);
-        settings.variables.insert("DARKROOM_SWEEP_SECONDS".to_owned(), "3600".to_owned());
-        settings.variables.insert("DARKROOM_STUCK_SECONDS".to_owned(), "3900".to_owned());
+        settings.scheduled = false;
     })
     .await?;
     let stores = stack.stores()?;

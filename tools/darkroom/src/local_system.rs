@@ -44,6 +44,8 @@ pub struct LocalSettings {
     pub visibility_timeout: Option<Duration>,
     /// Messages per invocation of the worker instead of the template's: benches choose how many jobs are in flight.
     pub batch_size: Option<u32>,
+    /// Whether the schedule runs: a test that sweeps by hand wants no other sweeper.
+    pub scheduled: bool,
 }
 
 impl LocalSettings {
@@ -58,6 +60,7 @@ impl LocalSettings {
             timeouts: BTreeMap::new(),
             visibility_timeout: None,
             batch_size: None,
+            scheduled: true,
         }
     }
 }
@@ -347,7 +350,7 @@ fn schedules(
 ) -> anyhow::Result<Vec<Schedule>> {
     let every = settings.variables.get("DARKROOM_SWEEP_SECONDS").and_then(|text| text.parse().ok());
     let mut schedules = Vec::new();
-    for function in &stack.functions {
+    for function in stack.functions.iter().filter(|_| settings.scheduled) {
         let (Some(schedule), Some(handle)) = (&function.schedule, functions.get(&function.logical_id)) else {
             continue;
         };

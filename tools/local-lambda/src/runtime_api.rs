@@ -85,27 +85,20 @@ async fn serve(stream: TcpStream, calls: mpsc::Sender<Call>) {
     // Without it the kernel may hold an answer back for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| answer(request, calls.clone()));
-    // An error here is a connection the process has dropped; its environment hears of it as an exit.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    // Half-closed connections are read to their end: an answer counts even when the process has ended since. An
+    // error is a connection the process has dropped; its environment hears of it as an exit.
+    let mut http = hyper::server::conn::http1::Builder::new();
+    let _ = http.half_close(true).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(
     request: Request<Incoming>,
     calls: mpsc::Sender<Call>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if request.method() == Method::GET && request.uri().path().strip_prefix(ROOT) == Some("invocation/next") {
-        return Ok(next(&calls).await);
-    }
-    // In its own task, because hyper gives a request up when its client is gone, and an answer counts even when the
-    // process has ended since.
-    Ok(tokio::spawn(report(request, calls)).await.unwrap_or_else(|_| gone()))
-}
-
-/// What a process reports: an answer, an error, a start that failed.
-async fn report(request: Request<Incoming>, calls: mpsc::Sender<Call>) -> Response<Full<Bytes>> {
     let path = request.uri().path().strip_prefix(ROOT).unwrap_or_default().to_owned();
     let parts: Vec<&str> = path.split('/').collect();
-    match (request.method(), parts.as_slice()) {
+    Ok(match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["invocation", "next"]) => next(&calls).await,
         (&Method::POST, ["invocation", id, "response"]) => {
             let answer = read_response(request).await;
             take_answer(&calls, (*id).to_owned(), answer).await
@@ -119,7 +112,7 @@ async fn report(request: Request<Incoming>, calls: mpsc::Sender<Call>) -> Respon
             if calls.send(report).await.is_ok() { accepted() } else { gone() }
         }
         _ => refused(StatusCode::NOT_FOUND, "NotFound", "the Runtime API has no such path"),
-    }
+    })
 }
 
 async fn next(calls: &mpsc::Sender<Call>) -> Response<Full<Bytes>> {

@@ -30,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Idle connections kept.
 const IDLE_CONNECTIONS_MAX: usize = 64;
+/// A connection whose answer has been read is free well within this.
+const TURN_AROUND: Duration = Duration::from_millis(50);
 /// A connection's read buffer, and therefore the longest response head.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -112,8 +114,8 @@ impl Connections {
 
     /// Takes back a connection whose answer was read to its end.
     pub(crate) async fn give_back(&self, mut connection: Connection) {
-        // Fails when the far end closes after the answer; then it is simply gone.
-        if connection.sender.ready().await.is_ok() {
+        // It is free a moment after the last byte, unless the far end closes it; then it is simply gone.
+        if let Ok(Ok(())) = tokio::time::timeout(TURN_AROUND, connection.sender.ready()).await {
             self.keep(connection);
         }
     }

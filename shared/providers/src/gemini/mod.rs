@@ -66,10 +66,8 @@ impl Gemini {
     ) -> Result<RawImage, DrawError> {
         let call = self.http_request(request, secret)?;
         let (connection, response) = self.send(call, deadline).await?;
-        let read = timeout_at(deadline, self.read(connection, response)).await;
-        let mut raw = read
-            .map_err(|_| timed_out())?
-            .map_err(|refusal| DrawError::Refused(redacted(refusal, secret)))?;
+        let read = self.read(connection, response, deadline).await;
+        let mut raw = read.map_err(|refusal| DrawError::Refused(redacted(refusal, secret)))?;
         raw.model_version = raw.model_version.filter(|version| !version.contains(secret.reveal()));
         Ok(raw)
     }
@@ -108,57 +106,85 @@ impl Gemini {
         deadline: Instant,
     ) -> Result<(Connection, Response<Incoming>), DrawError> {
         if let Some(mut idle) = self.connections.take_idle() {
-            match timeout_at(deadline, idle.send(call)).await.map_err(|_| timed_out())? {
-                Ok(response) => return Ok((idle, response)),
-                Err(SendError::Lost) => return Err(lost()),
-                Err(SendError::NotSent(unsent)) => call = *unsent,
+            match exchange(&mut idle, call, deadline).await? {
+                Sent::Answered(response) => return Ok((idle, response)),
+                Sent::Not(unsent) => call = *unsent,
             }
         }
         let opened = timeout_at(deadline, self.connections.open()).await;
         let mut connection = opened
             .map_err(|_| not_sent("no connection in time"))?
             .map_err(|error| not_sent(&error.to_string()))?;
-        match timeout_at(deadline, connection.send(call)).await.map_err(|_| timed_out())? {
-            Ok(response) => Ok((connection, response)),
-            Err(SendError::Lost) => Err(lost()),
-            Err(SendError::NotSent(_)) => Err(not_sent("the connection closed before the request")),
+        match exchange(&mut connection, call, deadline).await? {
+            Sent::Answered(response) => Ok((connection, response)),
+            Sent::Not(_) => Err(not_sent("the connection closed before the request")),
         }
     }
 
-    async fn read(&self, connection: Connection, response: Response<Incoming>) -> Result<RawImage, Refusal> {
+    async fn read(
+        &self,
+        connection: Connection,
+        response: Response<Incoming>,
+        deadline: Instant,
+    ) -> Result<RawImage, Refusal> {
         let (head, mut body) = response.into_parts();
         if !head.status.is_success() {
-            let read = read_error(&mut body).await;
-            if body.is_end_stream() {
+            let (read, whole) = read_error(&mut body, deadline).await;
+            if whole {
                 self.connections.give_back(connection).await;
             }
             let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
             return Err(error_body::refusal(head.status, retry_after, &read));
         }
-        let answer = read_answer(&mut body).await?;
+        let answer = timeout_at(deadline, read_answer(&mut body)).await.map_err(|_| no_answer())??;
         self.connections.give_back(connection).await;
         answer.finish()
     }
 }
 
-/// As much of an error's body as comes, up to the limit: what the status says counts even when the rest is lost.
-async fn read_error(body: &mut Incoming) -> Bytes {
+/// What became of a request.
+enum Sent {
+    /// The head of the answer.
+    Answered(Response<Incoming>),
+    /// Not a byte of it left; here it is again.
+    Not(Box<Request<Full<Bytes>>>),
+}
+
+/// Sends a request and waits for the head of its answer.
+async fn exchange(
+    connection: &mut Connection,
+    call: Request<Full<Bytes>>,
+    deadline: Instant,
+) -> Result<Sent, DrawError> {
+    match timeout_at(deadline, connection.send(call)).await {
+        Ok(Ok(response)) => Ok(Sent::Answered(response)),
+        Ok(Err(SendError::NotSent(unsent))) => Ok(Sent::Not(unsent)),
+        Ok(Err(SendError::Lost)) => Err(DrawError::Refused(connection_lost())),
+        Err(_) => Err(DrawError::Refused(no_answer())),
+    }
+}
+
+/// As much of an error's body as comes, up to the limit, and whether that is all of it. What the status says counts even when
+/// the rest is lost.
+async fn read_error(body: &mut Incoming, deadline: Instant) -> (Bytes, bool) {
     let mut read = BytesMut::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        let Ok(data) = frame.into_data() else { continue };
-        read.extend_from_slice(&data);
+    loop {
+        match timeout_at(deadline, body.frame()).await {
+            Ok(None) => return (read.freeze(), true),
+            Ok(Some(Ok(frame))) => read.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Ok(Some(Err(_))) | Err(_) => return (read.freeze(), false),
+        }
         if read.len() > error_body::ERROR_BYTES_MAX {
-            break;
+            return (read.freeze(), false);
         }
     }
-    read.freeze()
 }
 
 async fn read_answer(body: &mut Incoming) -> Result<Answer, Refusal> {
     let mut answer = Answer::new(body.size_hint().exact());
     let mut read = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refusal::Unavailable { detail: CONNECTION_LOST.to_owned() })?;
+        let frame = frame.map_err(|_| connection_lost())?;
         let Ok(data) = frame.into_data() else { continue };
         read += data.len();
         if read > BODY_BYTES_MAX {
@@ -191,8 +217,6 @@ async fn drawn(raw: RawImage, model: &ModelName) -> Result<DrawnImage, Refusal> 
     })
 }
 
-const CONNECTION_LOST: &str = "the connection was lost";
-
 /// Only enumerated words are kept of an answer, and a key in capitals would look like one.
 fn redacted(mut refusal: Refusal, secret: &Secret) -> Refusal {
     if let Refusal::ContentBlocked { detail }
@@ -210,10 +234,10 @@ fn not_sent(detail: &str) -> DrawError {
     DrawError::NotSent { detail: detail.to_owned() }
 }
 
-fn lost() -> DrawError {
-    DrawError::Refused(Refusal::Unavailable { detail: CONNECTION_LOST.to_owned() })
+fn connection_lost() -> Refusal {
+    Refusal::Unavailable { detail: "the connection was lost".to_owned() }
 }
 
-fn timed_out() -> DrawError {
-    DrawError::Refused(Refusal::Unavailable { detail: "no answer in time".to_owned() })
+fn no_answer() -> Refusal {
+    Refusal::Unavailable { detail: "no answer in time".to_owned() }
 }

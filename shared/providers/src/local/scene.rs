@@ -86,7 +86,7 @@ impl Scene {
             for at in 0..count {
                 let t = at as f32 / (count - 1) as f32;
                 let x = width * ((at as f32 * 0.618 + 0.2) % 1.0 * 0.86 + 0.07);
-                let y = self.sky.horizon * self.random.between(0.16, 0.7) * (1.0 - 0.15 * t);
+                let y = self.sky.horizon * self.random.between(0.16, 0.72 - 0.34 * t);
                 let size = unit * (0.045 + 0.14 * t * t);
                 // Of a named colour is every other one, so that the rest may still differ.
                 let tint = self.theme.thing_tint().filter(|_| at % 2 == (count - 1) % 2);

@@ -108,6 +108,10 @@ fn glitter(canvas: &mut Canvas, shore: f32, palette: &Palette, sky: &Sky, random
     // A high sun makes a wide and weak path.
     let low = smooth_step(0.75, 0.05, (shore - sun_y) / shore);
     let color = palette.disc.mix(palette.glow, 0.3);
+    // The mirrored disc itself is lost in its own light.
+    let mirrored = (sun_x, shore + (shore - sun_y) * 1.06);
+    canvas.glow(mirrored, sky.radius * 2.6, palette.glow, 0.6 * low);
+    canvas.glow(mirrored, sky.radius * 1.3, palette.disc, 0.55 * low);
     for _ in 0..260 {
         let t = random.unit();
         let y = shore + (height - shore) * t;

@@ -119,12 +119,15 @@ async fn connections_are_kept_between_calls_and_warmed_before() {
         draw(&providers).await.unwrap();
     }
     assert_eq!(server.connections(), 1, "one after another on the warm connection");
-    let error = RawServer::start(Script::Answer(response("503 X", "", b"{}"))).await;
-    let providers = crate::providers(&error);
-    for _ in 0..3 {
-        assert_eq!(draw(&providers).await, Err(unavailable("HTTP_503")));
+    let chunked = b"HTTP/1.1 503 X\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n".to_vec();
+    for answer in [response("503 X", "", b"{}"), response("503 X", "", b""), chunked] {
+        let server = RawServer::start(Script::Answer(answer)).await;
+        let providers = crate::providers(&server);
+        for _ in 0..3 {
+            assert_eq!(draw(&providers).await, Err(unavailable("HTTP_503")));
+        }
+        assert_eq!((server.connections(), server.requests().len()), (1, 3), "errors keep it too");
     }
-    assert_eq!((error.connections(), error.requests().len()), (1, 3), "errors keep it too");
 }
 
 #[tokio::test]
