@@ -1,7 +1,15 @@
 //! The store's conditions and the pure lifecycle say the same: every command on every kind of record is written exactly
 //! when `lifecycle::apply` accepts it, and makes exactly the record that it makes. So a clause that is left out of an
 //! expression, or added to one, fails here.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::similar_names,
+    missing_docs
+)]
 
 use std::collections::BTreeMap;
 

@@ -131,7 +131,7 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
     }
     let stores = Stores::local(folder.path()).await?;
     let live = stores.jobs.all_live().await?.len();
-    println!("{live} jobs are live after the last restart");
+    assert!(live > 0, "the kill found jobs under way");
     let mut drawn = 0;
     for id in &ids {
         let job = app.settled("alice", id).await?;
@@ -149,10 +149,8 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
 /// Waits until the system of this process answers.
 async fn running(folder: &std::path::Path, process_id: Option<u32>) -> anyhow::Result<Stores> {
     for _ in 0..300 {
-        if let Ok(running) = Running::read(folder) {
-            if Some(running.process_id) == process_id {
-                return Stores::local(folder).await;
-            }
+        if Running::read(folder).is_ok_and(|running| Some(running.process_id) == process_id) {
+            return Stores::local(folder).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -311,9 +309,12 @@ async fn a_poison_message_reaches_the_dead_letter_queue_alone() -> anyhow::Resul
         .send()
         .await?;
     let count = |name| depth.attributes().unwrap().get(&name).unwrap().clone();
-    use aws_sdk_sqs::types::QueueAttributeName as Name;
-    assert_eq!(count(Name::ApproximateNumberOfMessages), "0", "nothing else is left or dead");
-    assert_eq!(count(Name::ApproximateNumberOfMessagesNotVisible), "0");
+    assert_eq!(
+        count(aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages),
+        "0",
+        "nothing else is left or dead"
+    );
+    assert_eq!(count(aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessagesNotVisible), "0");
     let log = stack.logged("worker", &["not a job's message"]).await?;
     assert!(!log.contains("this is no JSON"), "a body may hold anything: it is not logged");
     stack.finish().await?;

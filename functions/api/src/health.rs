@@ -31,7 +31,7 @@ pub(crate) async fn health(State(api): State<Arc<Api>>) -> Response {
     if let Some((_, status, body)) = last.as_ref().filter(|(made_at, ..)| at.since(*made_at) < FRESH) {
         return (*status, Json(body.clone())).into_response();
     }
-    let (status, body) = check(&api, at).await;
+    let (status, body) = Box::pin(check(&api, at)).await;
     *last = Some((at, status, body.clone()));
     (status, Json(body)).into_response()
 }

@@ -18,7 +18,10 @@ pub struct ConfigError {
 }
 
 /// Where settings come from.
-pub struct Environment<'a>(Box<dyn Fn(&str) -> Option<String> + 'a>);
+pub struct Environment<'a>(Box<Lookup<'a>>);
+
+/// A variable's value by its name.
+type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 impl<'a> Environment<'a> {
     /// The process's own environment.

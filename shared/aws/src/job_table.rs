@@ -177,7 +177,7 @@ impl JobTable {
             return record
                 .item
                 .as_ref()
-                .map_or(Ok(Commit::Absent), |item| own_or_refused(command, op, read(item)?));
+                .map_or(Ok(Commit::Absent), |item| read(item).map(|job| own_or_refused(command, op, job)));
         }
         Err(StoreError::Books {
             job: job.id.to_string(),
@@ -465,16 +465,16 @@ fn not_built(
 /// Sorts a refused update: our own earlier success, a lost race, or no such job.
 fn refused_or(command: &Command, op: &Stamp, error: SdkError<UpdateItemError>) -> Result<Commit, StoreError> {
     match error.as_service_error() {
-        Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-            refused.item().map_or(Ok(Commit::Absent), |item| own_or_refused(command, op, read(item)?))
-        }
+        Some(UpdateItemError::ConditionalCheckFailedException(refused)) => refused
+            .item()
+            .map_or(Ok(Commit::Absent), |item| read(item).map(|job| own_or_refused(command, op, job))),
         _ => Err(StoreError::from_sdk("DynamoDB", "UpdateItem job", error)),
     }
 }
 
 /// Our stamp, and the state still as we made it: the answer to an earlier try of this write was lost.
-fn own_or_refused(command: &Command, op: &Stamp, job: Job) -> Result<Commit, StoreError> {
-    Ok(if job.op == *op && command.has_made(&job) { Commit::Applied(job) } else { Commit::Refused(job) })
+fn own_or_refused(command: &Command, op: &Stamp, job: Job) -> Commit {
+    if job.op == *op && command.has_made(&job) { Commit::Applied(job) } else { Commit::Refused(job) }
 }
 
 fn read(item: &Item) -> Result<Job, StoreError> {

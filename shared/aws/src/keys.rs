@@ -13,6 +13,7 @@ pub(crate) const SK: &str = "sk";
 
 /// The shapes of all primary keys. Owner: who writes it; layout: `pk` / `sk`.
 #[derive(Clone, Copy)]
+#[expect(clippy::enum_variant_names, reason = "an API key has an item's key too")]
 pub(crate) enum Key<'a> {
     /// jobs. The record. Written by submit, worker, api (cancel), sweeper; mutable. `<job id>` / `JOB`.
     Job(&'a JobId),

@@ -42,10 +42,7 @@ pub(crate) async fn write(
     let mut tries = 1;
     loop {
         let sent = client.transact_write_items().set_transact_items(Some(actions.clone())).send().await;
-        let error = match sent {
-            Ok(_) => return Ok(Outcome::Applied),
-            Err(error) => error,
-        };
+        let Err(error) = sent else { return Ok(Outcome::Applied) };
         let Some(reasons) = cancellation_reasons(&error) else {
             return Err(StoreError::from_sdk("DynamoDB", operation, error));
         };
