@@ -55,7 +55,7 @@ pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Re
         let (worker, spare) = (worker.clone(), spare.clone());
         running.spawn(async move {
             let done = match JobMessage::parse(&record.body) {
-                Ok(message) => worker.draw(&message, ends_at, &spare).await,
+                Ok(message) => Box::pin(worker.draw(&message, ends_at, &spare)).await,
                 Err(error) => {
                     tracing::error!(message.id = record.message_id, error = %error,
                         "not a job's message: it goes to the dead-letter queue; `darkroom` did not send it");

@@ -69,8 +69,11 @@ impl SpareSlots {
 pub(crate) struct Pool {
     keys: KeyTable,
     quota_minute: Duration,
-    models: Mutex<HashMap<(ProviderName, ModelName), Arc<AsyncMutex<Seen>>>>,
+    models: Mutex<HashMap<(ProviderName, ModelName), SharedSeen>>,
 }
+
+/// Held while a slot is reserved: one process's messages do not race each other for a scope.
+type SharedSeen = Arc<AsyncMutex<Seen>>;
 
 /// One model's scopes and keys, as last read or written.
 #[derive(Default)]
@@ -169,7 +172,7 @@ impl Pool {
         seen.lock().await.read_at = Timestamp::default();
     }
 
-    fn seen(&self, provider: ProviderName, model: &ModelName) -> Arc<AsyncMutex<Seen>> {
+    fn seen(&self, provider: ProviderName, model: &ModelName) -> SharedSeen {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         models.entry((provider, model.clone())).or_default().clone()
     }
@@ -201,10 +204,10 @@ impl Pool {
         key: &ApiKey,
         at: Timestamp,
     ) -> Result<Option<Secret>, StoreError> {
-        if let Some((read_at, secret)) = seen.secrets.get(&key.id) {
-            if at.since(*read_at) < SECRET_FRESH {
-                return Ok(Some(secret.clone()));
-            }
+        if let Some((read_at, secret)) = seen.secrets.get(&key.id)
+            && at.since(*read_at) < SECRET_FRESH
+        {
+            return Ok(Some(secret.clone()));
         }
         let secret = self.keys.secret(key).await?;
         match &secret {
@@ -248,11 +251,9 @@ impl Seen {
 
 fn is_stricter(new: ScopeState, old: ScopeState) -> bool {
     match (new, old) {
-        (_, ScopeState::Active) => true,
-        (_, ScopeState::Disabled { .. }) => false,
-        (ScopeState::Disabled { .. }, ScopeState::Cooling { .. }) => true,
+        (_, ScopeState::Disabled { .. }) | (ScopeState::Active, ScopeState::Cooling { .. }) => false,
         (ScopeState::Cooling { until: new, .. }, ScopeState::Cooling { until: old, .. }) => new > old,
-        (ScopeState::Active, ScopeState::Cooling { .. }) => false,
+        (_, ScopeState::Active) | (ScopeState::Disabled { .. }, ScopeState::Cooling { .. }) => true,
     }
 }
 

@@ -62,7 +62,7 @@ impl Worker {
         match tokio::time::timeout(WARM_TIMEOUT, self.providers.warm()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = %error, "the provider could not be reached ahead of the first call")
+                tracing::warn!(error = %error, "the provider could not be reached ahead of the first call");
             }
             Err(_) => tracing::warn!("the provider did not answer ahead of the first call"),
         }
@@ -70,7 +70,7 @@ impl Worker {
 
     /// Does what a message asks for, whatever its job's state.
     pub(crate) async fn draw(&self, message: &JobMessage, ends_at: Timestamp, spare: &SpareSlots) -> Done {
-        match self.try_draw(message, ends_at, spare).await {
+        match Box::pin(self.try_draw(message, ends_at, spare)).await {
             Ok(()) => Done::Acknowledge,
             Err(error) => {
                 tracing::error!(job.id = %message.job_id, error = %error, "the message goes back: a store failed");
@@ -109,15 +109,13 @@ impl Worker {
         if !self.has_time_for_a_call(ends_at) {
             return self.defer(message, now(), WaitReason::Capacity).await;
         }
-        match self.claim(message, ends_at).await? {
-            Some(job) => self.attempt(Held { job, model, slot, ends_at }, spare).await,
-            None => {
-                if let Some(slot) = slot {
-                    spare.put(slot);
-                }
-                Ok(())
-            }
+        if let Some(job) = self.claim(message, ends_at).await? {
+            return self.attempt(Held { job, model, slot, ends_at }, spare).await;
         }
+        if let Some(slot) = slot {
+            spare.put(slot);
+        }
+        Ok(())
     }
 
     /// Whether a call that starts now can end, be stored and settled before the invocation does.
