@@ -52,7 +52,7 @@ async fn put(local: &Local, bytes: &str, trailer: &str) -> (u16, String) {
     let headers = [
         ("host", endpoint.strip_prefix("http://").unwrap()),
         ("x-amz-content-sha256", UNSIGNED),
-        ("x-amz-date", &time),
+        ("x-amz-date", time.as_str()),
         ("x-amz-decoded-content-length", "10"),
         ("x-amz-trailer", "x-amz-checksum-crc32"),
     ];
