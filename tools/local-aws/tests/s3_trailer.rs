@@ -27,7 +27,7 @@ fn hmac(key: &[u8], message: &str) -> [u8; 32] {
 fn authorization(path: &str, headers: &[(&str, &str)], time: &str) -> String {
     let date = &time[..8];
     let scope = format!("{date}/us-east-1/s3/aws4_request");
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let lines = headers.iter().fold(String::new(), |lines, (name, value)| lines + name + ":" + value + "\n");
     let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
     let canonical = format!("PUT\n{path}\n\n{lines}\n{names}\n{UNSIGNED}");
     let digest = HEXLOWER.encode(&Sha256::checksum(canonical.as_bytes()));
