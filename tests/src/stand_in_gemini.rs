@@ -121,6 +121,8 @@ pub enum Behaviour {
     Forbidden,
     /// 404.
     NotFound,
+    /// 429, the account's prepaid credits are used up.
+    CreditsDepleted,
     /// 429 whose quota is zero.
     ZeroQuota,
     /// 429 of the day.

@@ -111,6 +111,7 @@ async fn each_behaviour_is_understood() {
         (Behaviour::DeniedAccess, Refusal::Suspended, (403, "DENIED_ACCESS")),
         (Behaviour::Forbidden, Refusal::InvalidKey, (403, "PERMISSION_DENIED")),
         (Behaviour::NotFound, Refusal::ModelRetired, (404, "NOT_FOUND")),
+        (Behaviour::CreditsDepleted, Refusal::AccountParked, (429, "CREDITS_DEPLETED")),
         (Behaviour::ZeroQuota, Refusal::ZeroQuota, (429, "ZERO_QUOTA")),
         (Behaviour::PerDay, Refusal::DailyQuota, (429, "PER_DAY")),
         (

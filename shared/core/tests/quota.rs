@@ -224,6 +224,15 @@ fn a_clock_that_is_behind_does_not_overtake_what_is_reserved() {
 }
 
 #[test]
+fn marks_of_a_longer_minute_stay_in_order() {
+    // The operator shortened the minute; this clock is behind the one that made the last mark.
+    let marks = [0, 100].map(|time| Mark { at: at(time), count: 1 });
+    let mut scope = scope(2, None);
+    scope.usage.marks = marks.to_vec();
+    assert_eq!(ask(&mut scope, &[at(95)], seconds(20), seconds(10)), [at(100)]);
+}
+
+#[test]
 fn a_cooling_scope_is_free_when_it_has_cooled() {
     let mut scope = Scope { state: cooling(at(30)), ..scope(5, None) };
     assert_eq!(reserve(&scope, at(0), seconds(20), QUOTA_MINUTE), Reservation::FreeAt(at(30)));

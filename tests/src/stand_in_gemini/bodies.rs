@@ -90,6 +90,10 @@ pub(super) fn answer(behaviour: &Behaviour, key: &str, project: &str, model: &st
             );
             error(404, "NOT_FOUND", &message, None)
         }
+        Behaviour::CreditsDepleted => {
+            let message = "Your prepayment credits are depleted. Please manage your project and billing.";
+            named(error(429, "RESOURCE_EXHAUSTED", message, None), "CREDITS_DEPLETED")
+        }
         Behaviour::ZeroQuota => named(quota(model, "PerMinute", 0, Duration::from_secs(21)), "ZERO_QUOTA"),
         Behaviour::PerDay => named(quota(model, "PerDay", 100, Duration::from_millis(58_821)), "PER_DAY"),
         Behaviour::PerMinute(delay) => named(quota(model, "PerMinute", 10, *delay), "PER_MINUTE"),

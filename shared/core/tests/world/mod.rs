@@ -111,9 +111,10 @@ impl World {
     pub(crate) fn commit(&mut self, command: &Command, op: &Stamp, config: Config) -> Option<()> {
         let next = apply(&self.job, command, op.clone()).ok()?;
         let live = matches!(&self.job.stage, Stage::Processing(p) if p.lease_until > self.now());
-        let takes =
-            matches!(command, Command::Claim { .. } | Command::Requeue { .. } | Command::EndAsSeen { .. });
-        assert!(!(live && takes), "a live lease was taken");
+        let kept = matches!(next.stage, Stage::Processing(_)) && next.attempt == self.job.attempt;
+        assert!(!live || kept || gives_back(command, &self.job), "a live lease was taken");
+        let waits = matches!(next.stage, Stage::Pending(_));
+        assert!(!(waits && self.job.is_cancel_requested()), "the owner's cancel was forgotten");
         let counts = matches!(command, Command::Claim { .. } | Command::CountCall { .. });
         assert!(!(counts && self.job.is_cancel_requested()), "a call after the owner's cancel");
         if let Some(settlement) = command.settlement() {
@@ -166,6 +167,15 @@ impl World {
             }
         }
         hash.finish()
+    }
+}
+
+/// The holder ends its own attempt, or a picture came.
+fn gives_back(command: &Command, job: &Job) -> bool {
+    match command {
+        Command::Retry { attempt, .. } | Command::EndHeld { attempt, .. } => *attempt == job.attempt,
+        Command::Capture { .. } => true,
+        _ => false,
     }
 }
 

@@ -1,10 +1,9 @@
-//! What an answer other than 200 means. The table is in the design notes; its rows are tests in `tests/answers.rs`.
+//! What an answer other than 200 means. The table is in the design notes; its rows are tests in `tests/wire/answers.rs`.
 
 use std::time::Duration;
 
 use darkroom_core::answer::Refusal;
 use http::StatusCode;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::word::word;
@@ -16,6 +15,8 @@ pub(crate) const ERROR_BYTES_MAX: usize = 64 * 1024;
 ///
 /// Beyond the table:
 /// - 408, 409, 421, 425, 499: the request itself was not judged; `Unavailable`.
+/// - 429 whose message says that prepaid credits are used up or a spending cap is reached: no minute and no day ends that, and
+///   `details` is empty; `AccountParked`, as for 402.
 /// - 3xx: never followed, since the key would travel to an address nobody configured; `Unavailable`, so that a wrong
 ///   base URL opens the breaker and refunds, and blames neither key nor caller.
 /// - 403 with a status of Google's own and none of the known reasons (`SERVICE_DISABLED`, a key restricted to other
@@ -69,12 +70,15 @@ fn forbidden(error: &ApiError) -> Option<Refusal> {
 
 /// 429. First what no waiting ends, then the day, then the minute: `retryDelay` says seconds even for a daily quota.
 fn exhausted(error: &ApiError, retry_after: Option<&str>) -> Refusal {
-    if error.violations().any(|violation| violation.quota_value.as_ref().is_some_and(is_zero))
+    if error.violations().any(|violation| violation.get("quotaValue").is_some_and(is_zero))
         || names_zero_limit(&error.message)
     {
         return Refusal::ZeroQuota;
     }
-    if error.violations().any(|violation| contains(&violation.quota_id, "PerDay")) {
+    if contains(&error.message, "credits are depleted") || contains(&error.message, "spending cap") {
+        return Refusal::AccountParked;
+    }
+    if error.violations().any(is_daily) {
         return Refusal::DailyQuota;
     }
     let retry_after =
@@ -82,65 +86,46 @@ fn exhausted(error: &ApiError, retry_after: Option<&str>) -> Refusal {
     Refusal::RateLimited { retry_after }
 }
 
-/// The error's body, reduced to what decides.
+/// The error's body, reduced to what decides. A member of an unexpected type counts as absent, each for itself.
 #[derive(Debug, Default)]
 struct ApiError {
     status: String,
     message: String,
-    details: Vec<Detail>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Detail {
-    reason: Option<String>,
-    violations: Vec<Violation>,
-    retry_delay: Option<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Violation {
-    quota_id: String,
-    quota_value: Option<Value>,
+    details: Vec<Value>,
 }
 
 impl ApiError {
-    /// Whatever can be read of it: a member of an unexpected type counts as absent, one by one.
+    /// Whatever can be read of it.
     fn parse(body: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         // Streaming variants wrap it in an array of one.
         let body = body.get(0).unwrap_or(&body);
         let Some(error) = body.get("error") else { return Self::default() };
         let text = |name| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let details = error.get("details").and_then(Value::as_array);
-        Self {
-            status: text("status"),
-            message: text("message"),
-            details: details
-                .into_iter()
-                .flatten()
-                .filter_map(|detail| Detail::deserialize(detail).ok())
-                .collect(),
-        }
+        let details = error.get("details").and_then(Value::as_array).cloned().unwrap_or_default();
+        Self { status: text("status"), message: text("message"), details }
     }
 
     fn reasons(&self) -> impl Iterator<Item = &str> {
-        self.details.iter().filter_map(|detail| detail.reason.as_deref())
+        self.details.iter().filter_map(|detail| detail.get("reason")?.as_str())
     }
 
-    fn violations(&self) -> impl Iterator<Item = &Violation> {
-        self.details.iter().flat_map(|detail| &detail.violations)
+    fn violations(&self) -> impl Iterator<Item = &Value> {
+        self.details.iter().filter_map(|detail| detail.get("violations")?.as_array()).flatten()
     }
 
     fn retry_delay(&self) -> Option<Duration> {
-        self.details.iter().find_map(|detail| protobuf_duration(detail.retry_delay.as_ref()?))
+        self.details.iter().find_map(|detail| protobuf_duration(detail.get("retryDelay")?))
     }
 
     /// The provider's status word, or the HTTP status.
     fn detail(&self, status: StatusCode) -> String {
         if self.status.is_empty() { format!("HTTP_{}", status.as_u16()) } else { word(&self.status) }
     }
+}
+
+fn is_daily(violation: &Value) -> bool {
+    violation.get("quotaId").and_then(Value::as_str).is_some_and(|quota| contains(quota, "PerDay"))
 }
 
 fn contains(text: &str, words: &str) -> bool {
@@ -197,7 +182,8 @@ fn retry_in(message: &str) -> Option<Duration> {
     loop {
         let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (amount, after) = rest.split_at(number);
-        if amount.is_empty() {
+        // The sentence's full stop is no number.
+        if !amount.starts_with(|c: char| c.is_ascii_digit()) {
             break;
         }
         let letters = after.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(after.len());

@@ -192,6 +192,17 @@ async fn a_daily_quota_is_told_before_its_misleading_delay() {
 }
 
 #[tokio::test]
+async fn an_account_that_must_pay_first_is_told_from_a_quota() {
+    for message in [
+        "Your prepayment credits are depleted. Please go to AI Studio to manage your project and billing.",
+        "Your project has exceeded its monthly spending cap. Please go to AI Studio to raise it.",
+    ] {
+        assert_eq!(exhausted(message, &[]).await, Refusal::AccountParked);
+        assert_eq!(exhausted(message, &[retry_info("5s")]).await, Refusal::AccountParked);
+    }
+}
+
+#[tokio::test]
 async fn how_long_a_minutes_quota_rests() {
     let minute = quota_failure(&[violation(MINUTE, Some(json!("10")))]);
     let exactly = Refusal::RateLimited { retry_after: Some(Duration::new(58, 821_668_433)) };
@@ -262,7 +273,8 @@ async fn a_429_that_cannot_be_read_is_a_minutes_quota() {
     }
     // Members of unexpected types do not hide the others.
     let odd = json!({"error": {"code": "429", "status": 8, "message": ["x"], "details": [
-        {"violations": "none"}, {"retryDelay": []}, {"reason": 5}, null, quota_failure(&[violation(DAY, None)]),
+        {"violations": "none"}, {"retryDelay": []}, {"reason": 5}, null, 7,
+        {"reason": [], "retryDelay": 3, "violations": [null, {"quotaId": 1, "quotaValue": []}, violation(DAY, None)]},
     ]}});
     assert_eq!(meaning("429 Too Many Requests", &odd).await, Refusal::DailyQuota);
 }

@@ -230,8 +230,8 @@ fn escapes_inside_the_picture_are_read() {
     // `+/+/` four times, written in every way that JSON allows.
     let body = r#"{"candidates":[{"content":{"parts":[{"inlineData":{"data":"+\/\u002b\u002f\u002B\u002F+/+/+/\u003d"}}]}}]}"#;
     assert_eq!(read_pieces([body.as_bytes()]).unwrap_err(), no_image("the picture is not base64"));
-    let body = body.replace("\\u003d", "+\\/");
-    assert_eq!(read_pieces([body.as_bytes()]).unwrap().bytes, [0xfb, 0xff, 0xbf].repeat(3));
+    let body = body.replace("\\u003d", "+\\/+\\/");
+    assert_eq!(read_pieces([body.as_bytes()]).unwrap().bytes, [0xfb, 0xff, 0xbf].repeat(4));
 }
 
 #[test]
