@@ -18,7 +18,7 @@ local *ARGS:
 demo PROMPT="a lighthouse at dusk":
     cargo run --release --locked -- demo {{ quote(PROMPT) }}
 
-# Measures throughput and CPU per 1,000 jobs, as tables.
+# Measures throughput and CPU per 1,000 jobs, as tables; `just bench quota` measures the use of the keys' quota.
 bench *ARGS:
     cargo run --release --locked --bin bench -- {{ ARGS }}
 

@@ -2,7 +2,7 @@
 
 use darkroom::connect::Stores;
 use darkroom_core::id::{KeyId, ModelName, ProjectName};
-use darkroom_core::key::{ApiKey, KeyState, Scope, ScopeState, Secret};
+use darkroom_core::key::{ApiKey, KeyState, Scope, ScopeState, Secret, Standing};
 use darkroom_core::model::ProviderName;
 use darkroom_core::quota::Usage;
 
@@ -19,20 +19,40 @@ pub async fn add(
     project: &str,
     requests_per_minute: u32,
 ) -> anyhow::Result<ApiKey> {
+    add_for(stores, (ProviderName::Gemini, MODEL), secret, project, requests_per_minute).await
+}
+
+/// Adds a key of a provider in a project, with a limit per minute for the provider's model.
+///
+/// # Errors
+/// When the table does not answer.
+pub async fn add_for(
+    stores: &Stores,
+    (provider, model): (ProviderName, &str),
+    secret: &str,
+    project: &str,
+    requests_per_minute: u32,
+) -> anyhow::Result<ApiKey> {
     let key = ApiKey {
-        id: KeyId::derive("gemini", secret),
-        provider: ProviderName::Gemini,
+        id: KeyId::derive(provider.as_str(), secret),
+        provider,
         project: ProjectName::parse(project)?,
+        account: ProjectName::parse(project)?,
         state: KeyState::Active,
+        standing: Standing::UNTRIED,
+        probe: None,
+        version: 0,
     };
-    stores.keys.add_key(&key, &Secret::parse(secret).map_err(anyhow::Error::msg)?).await?;
+    let secret = Secret::parse(secret).map_err(anyhow::Error::msg)?;
+    stores.keys.add_key(&key, &secret, &stores.secrets).await?;
     let scope = Scope {
-        provider: ProviderName::Gemini,
+        provider,
         project: key.project.clone(),
-        model: ModelName::parse(MODEL)?,
+        model: ModelName::parse(model)?,
         requests_per_minute,
         requests_per_day: None,
         state: ScopeState::Active,
+        standing: Standing::UNTRIED,
         usage: Usage::default(),
         version: 0,
     };

@@ -158,19 +158,26 @@ impl TestStack {
     }
 }
 
+/// A client of servers on this machine: it trusts no certificate.
+///
+/// # Errors
+/// Never, unless the HTTP client cannot be made.
+pub fn plain_client() -> anyhow::Result<reqwest::Client> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build()?)
+}
+
 impl App {
     /// An app of the API at this URL.
     ///
     /// # Errors
     /// Never, unless the HTTP client cannot be made.
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build()?;
-        Ok(Self { http, url: url.to_owned() })
+        Ok(Self { http: plain_client()?, url: url.to_owned() })
     }
 
     /// A request as it stands: method, path, headers, body.

@@ -5,22 +5,27 @@
 //! key, which prompt, how many at once. It listens on the loopback interface alone.
 
 mod bodies;
-mod call_log;
-mod pictures;
+mod figures;
+mod ideal;
 mod quota;
 mod server;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use self::call_log::{Call, Outcome};
+pub use self::figures::Figures;
+pub use self::ideal::{Supply, shortest_span};
 pub use self::quota::Limits;
+use crate::stand_in::call_log::Log;
+pub use crate::stand_in::call_log::{Call, Outcome};
+use crate::stand_in::connections::{self, lock};
+use crate::stand_in::pictures::Pictures;
 
 /// How the stand-in starts. Everything can be changed while it runs.
 #[derive(Clone, Debug)]
@@ -160,8 +165,8 @@ struct State {
     keys: HashMap<String, Key>,
     retired_models: Vec<String>,
     quotas: quota::Quotas,
-    log: call_log::Log,
-    pictures: pictures::Pictures,
+    log: Log,
+    pictures: Pictures,
     prompts: HashMap<String, u64>,
 }
 
@@ -186,11 +191,11 @@ impl StandIn {
             keys: HashMap::new(),
             retired_models: Vec::new(),
             quotas: quota::Quotas::default(),
-            log: call_log::Log::new(Instant::now()),
-            pictures: pictures::Pictures::default(),
+            log: Log::new(Instant::now()),
+            pictures: Pictures::default(),
             prompts: HashMap::new(),
         }));
-        let accepting = tokio::spawn(server::accept(listener, Arc::clone(&state)));
+        let accepting = tokio::spawn(connections::accept(listener, Arc::clone(&state), server::SERVICE));
         Ok(Self { address, state, accepting })
     }
 
@@ -313,8 +318,4 @@ impl Drop for StandIn {
     fn drop(&mut self) {
         self.accepting.abort();
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

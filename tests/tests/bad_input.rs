@@ -73,7 +73,33 @@ async fn a_bad_submission_is_told_why_and_writes_nothing() -> anyhow::Result<()>
 
     let account = stack.app.get("alice", "/v1/account").await?.body;
     assert_eq!(account, json!({"available": 3, "held": 0, "spent": 0, "granted": 3, "inflight": 0}));
-    assert_eq!(stack.stores()?.jobs.scan().await?.len(), 0, "no job was made");
+    assert_eq!(stack.stores()?.jobs.scan().await?.jobs.len(), 0, "no job was made");
+    stack.finish().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fits_no_route_is_a_problem_too() -> anyhow::Result<()> {
+    let stack = TestStack::start().await?;
+    for (method, path, status, code, allow) in [
+        ("GET", "/", 404, "not_found", ""),
+        ("GET", "/v1/nothing", 404, "not_found", ""),
+        ("POST", "/v1/jobs/x/nothing", 404, "not_found", ""),
+        ("DELETE", "/v1/jobs", 405, "method_not_allowed", "GET,HEAD,POST"),
+        ("GET", "/v1/jobs/x/cancel", 405, "method_not_allowed", "POST"),
+        ("POST", "/v1/models", 405, "method_not_allowed", "GET,HEAD"),
+    ] {
+        let answer = stack.app.send(method, path, &HEADERS[..1], None).await?;
+        assert_eq!((answer.status, answer.text("code")), (status, code), "{method} {path}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{method} {path}");
+        assert_eq!(
+            (answer.header("allow"), answer.header("vary")),
+            (allow, "accept-language"),
+            "{method} {path}"
+        );
+        let nobody = stack.app.send(method, path, &[], None).await?;
+        assert_eq!(nobody.status, 401, "{method} {path}");
+    }
     stack.finish().await?;
     Ok(())
 }

@@ -22,6 +22,7 @@ use darkroom_core::job::{Job, Order, Outcome, Pending, Processing, Settled, Stag
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::ledger::LedgerError;
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing, apply};
+use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
 use darkroom_core::time::Timestamp;
 use darkroom_tests::stores::TestStores;
@@ -86,7 +87,12 @@ impl Choices {
                 not_before: self.moment(),
                 due_at: self.moment(),
                 wakes: self.small(),
-                reason: self.one_of(&[WaitReason::Capacity, WaitReason::Quota, WaitReason::Retry]),
+                reason: self.one_of(&[
+                    WaitReason::Capacity,
+                    WaitReason::Quota,
+                    WaitReason::BreakerOpen,
+                    WaitReason::Retry,
+                ]),
             }),
             1 => Stage::Processing(Processing {
                 lease_until: self.moment(),
@@ -125,6 +131,7 @@ impl Choices {
             version: 7,
             op: Stamp::from_stored("before".to_owned()),
             attempt: self.small(),
+            tries: self.small(),
             calls: self.small(),
             started_at: (self.below(2) == 0).then(|| self.moment()),
             last_failure: (self.below(2) == 0).then_some(JobErrorCode::NoImage),
@@ -158,7 +165,7 @@ impl Choices {
     /// A command that often nearly fits.
     fn command(&mut self, job: &Job) -> Command {
         let attempt = if self.below(4) == 0 { self.small() } else { job.attempt };
-        match self.below(12) {
+        match self.below(13) {
             0 => Command::Claim {
                 now: self.moment(),
                 lease_until: self.moment(),
@@ -182,6 +189,12 @@ impl Choices {
                 let due_at_seen = if self.below(3) == 0 { None } else { job.due_at() };
                 Command::Mark { due_at_seen: due_at_seen.unwrap_or(self.moment()), due_at: self.moment() }
             }
+            11 => Command::Release {
+                attempt,
+                now: self.moment(),
+                not_before: self.moment(),
+                reason: WaitReason::BreakerOpen,
+            },
             _ => Command::Requeue {
                 seen: self.seen_processing(job),
                 now: self.moment(),
@@ -223,7 +236,8 @@ async fn each_command_is_written_exactly_when_the_lifecycle_accepts_it() -> anyh
         put(&stores, &job).await;
         let op = Stamp::from_stored(format!("op{number}"));
         let expected = apply(&job, &command, op.clone());
-        let commit = stores.jobs.commit(&job, &command, &op, Timestamp::from_millis(1)).await?;
+        let commit =
+            stores.jobs.commit(&job, &command, &op, Timestamp::from_millis(1), SETTLE_PATIENCE).await?;
         let stored = stores.jobs.get(&job.id).await?.expect("the record is there");
         let counts = outcomes.entry(name(&command)).or_default();
         match (expected, commit) {
@@ -263,7 +277,7 @@ async fn each_command_is_written_exactly_when_the_lifecycle_accepts_it() -> anyh
         println!("{command:14} applied {applied:4}, refused {refused:4}");
         assert!(*applied >= 20 && *refused >= 20, "{command}: too few of a kind to mean anything");
     }
-    assert_eq!(outcomes.len(), 12);
+    assert_eq!(outcomes.len(), 13);
     Ok(())
 }
 
@@ -276,7 +290,8 @@ async fn no_command_makes_a_job_that_is_absent() -> anyhow::Result<()> {
         let job = choices.job(number);
         let command = choices.command(&job);
         let op = Stamp::from_stored(format!("op{number}"));
-        let commit = stores.jobs.commit(&job, &command, &op, Timestamp::from_millis(1)).await?;
+        let commit =
+            stores.jobs.commit(&job, &command, &op, Timestamp::from_millis(1), SETTLE_PATIENCE).await?;
         assert!(matches!(commit, Commit::Absent), "{command:?}");
         assert!(stores.jobs.get(&job.id).await?.is_none(), "{command:?} made a record");
     }
@@ -328,9 +343,18 @@ async fn a_lost_answer_is_told_from_a_lost_race_by_the_stamp() -> anyhow::Result
     let end = End { now: moment, expires_at: moment };
     let settle = Command::EndHeld { attempt: 1, ending: Ending::Cancelled, end };
     let op = Stamp::from_stored("settle".to_owned());
-    assert!(matches!(stores.jobs.commit(&claimed, &settle, &op, moment).await?, Commit::Applied(_)));
-    assert!(matches!(stores.jobs.commit(&claimed, &settle, &op, moment).await?, Commit::Applied(_)));
-    assert!(matches!(stores.jobs.commit(&claimed, &settle, &other, moment).await?, Commit::Refused(_)));
+    assert!(matches!(
+        stores.jobs.commit(&claimed, &settle, &op, moment, SETTLE_PATIENCE).await?,
+        Commit::Applied(_)
+    ));
+    assert!(matches!(
+        stores.jobs.commit(&claimed, &settle, &op, moment, SETTLE_PATIENCE).await?,
+        Commit::Applied(_)
+    ));
+    assert!(matches!(
+        stores.jobs.commit(&claimed, &settle, &other, moment, SETTLE_PATIENCE).await?,
+        Commit::Refused(_)
+    ));
     let balance = stores.ledger.balance(&job.user).await?;
     assert_eq!((balance.available, balance.held, balance.inflight), (10, 0, 0), "given back once");
     Ok(())
@@ -345,7 +369,7 @@ async fn the_second_locks_hold_alone() -> anyhow::Result<()> {
     stores.jobs.create(job.clone(), None, 10).await?;
     let end = End { now: job.order.created_at, expires_at: job.order.created_at };
     let cancel = Command::CancelPending { end };
-    stores.jobs.commit(&job, &cancel, &Stamp::from_stored("a".to_owned()), end.now).await?;
+    stores.jobs.commit(&job, &cancel, &Stamp::from_stored("a".to_owned()), end.now, SETTLE_PATIENCE).await?;
     // The record is made live again by hand: the settle entry alone still refuses a second settlement.
     put(&stores, &job).await;
     let held = stores.clients.dynamodb.update_item().table_name(&stores.ledger_name);
@@ -355,7 +379,10 @@ async fn the_second_locks_hold_alone() -> anyhow::Result<()> {
         .expression_attribute_values(":n", AttributeValue::N("9".to_owned()))
         .send()
         .await?;
-    let again = stores.jobs.commit(&job, &cancel, &Stamp::from_stored("b".to_owned()), end.now).await;
+    let again = stores
+        .jobs
+        .commit(&job, &cancel, &Stamp::from_stored("b".to_owned()), end.now, SETTLE_PATIENCE)
+        .await;
     assert!(again.is_err_and(|error| error.to_string().contains("do not add up")));
     assert_eq!(stores.ledger.balance(&user).await?.available, 10);
     Ok(())

@@ -1,8 +1,10 @@
 //! The main job through the real binaries: prompt in, picture out, tokens settled.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+use aws_sdk_dynamodb::types::AttributeValue;
+use darkroom_aws::clients::Clients;
 use darkroom_tests::stack::TestStack;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 fn sha256(bytes: &[u8]) -> String {
@@ -92,6 +94,10 @@ async fn tags_save_bytes_and_waiting_saves_polls() -> anyhow::Result<()> {
     let headers = [("authorization", "Bearer alice"), ("if-none-match", tag.as_str())];
     let second = stack.app.send("GET", &path, &headers, None).await?;
     assert_eq!((second.status, second.header("etag")), (304, tag.as_str()));
+    for answer in [&first, &second] {
+        assert_eq!(answer.header("cache-control"), "private, no-cache", "{}", answer.status);
+        assert_eq!(answer.header("vary"), "accept-language", "{}", answer.status);
+    }
     // A settled job does not change any more: nobody waits for it.
     let waited = stack.app.send("GET", &format!("{path}?wait=20"), &headers, None).await?;
     assert_eq!(waited.status, 304);
@@ -150,6 +156,53 @@ async fn lists_are_newest_first_filtered_and_paged() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A prompt over 512 bytes is kept beside the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_prompt_is_in_the_first_answer_and_in_every_replay() -> anyhow::Result<()> {
+    let stack = TestStack::start().await?;
+    stack.grant("alice", 1).await?;
+    let prompt = "x".repeat(513);
+    let body = json!({"prompt": prompt, "model": "darkroom-local"});
+    let first = stack.app.submit("alice", "k", &body).await?;
+    assert_eq!((first.status, first.text("prompt")), (202, prompt.as_str()));
+    assert_eq!(first.header("vary"), "accept-language");
+    let replayed = async |what: &str| {
+        let again = stack.app.submit("alice", "k", &body).await?;
+        assert_eq!((again.status, again.text("prompt")), (202, prompt.as_str()), "{what}");
+        assert_eq!((again.header("idempotent-replayed"), again.header("vary")), ("true", "accept-language"));
+        anyhow::Ok(again.body)
+    };
+    replayed("at once").await?;
+    stack.app.settled("alice", first.text("id")).await?;
+    let finished = replayed("finished").await?;
+    assert!(finished["image"]["sha256"].is_string(), "{finished}");
+    assert_eq!((&finished["status"], &finished["image_url"]), (&json!("draft"), &Value::Null));
+
+    // The model leaves the catalogue, and a new process of the function reads it.
+    let dynamodb = Clients::new(&stack.system.running().access()).dynamodb;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let keys = stack.system.running().sweeper_variables["DARKROOM_KEYS_TABLE"].clone();
+    let delete = dynamodb.delete_item().table_name(keys);
+    delete.key("pk", text("MODEL")).key("sk", text("darkroom-local")).send().await?;
+    for process_id in stack.system.function("submit").unwrap().process_ids() {
+        let killed = tokio::process::Command::new("kill").args(["-9", &process_id.to_string()]).status();
+        assert!(killed.await?.success());
+    }
+    let started = std::time::Instant::now();
+    loop {
+        let other = stack.app.submit("alice", "k2", &body).await?;
+        if other.text("code") == "unknown_model" {
+            break;
+        }
+        // The killed process may still be given one request.
+        assert_eq!(other.status, 500, "{}", other.body);
+        assert!(started.elapsed() < darkroom_tests::stack::PATIENCE);
+    }
+    replayed("the model is gone").await?;
+    stack.finish().await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_system_says_that_it_is_healthy() -> anyhow::Result<()> {
     let stack = TestStack::start().await?;
@@ -168,6 +221,89 @@ async fn the_system_says_that_it_is_healthy() -> anyhow::Result<()> {
     let models = stack.app.get("alice", "/v1/models").await?.body;
     let local = models["models"].as_array().unwrap().iter().find(|model| model["default"] == true).unwrap();
     assert!(local["description"].as_str().unwrap().contains("Procedural"));
+    stack.finish().await?;
+    Ok(())
+}
+
+/// DynamoDB deletes what has expired hours later; for its owner it is gone at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_job_is_gone_and_its_key_makes_a_new_one() -> anyhow::Result<()> {
+    let stack = TestStack::start().await?;
+    stack.grant("alice", 3).await?;
+    let body = json!({"prompt": "x"});
+    let mut images = Vec::new();
+    let id = stack.app.submit("alice", "k", &body).await?.text("id").to_owned();
+    for _ in 0..2 {
+        let job = stack.app.settled("alice", &id).await?;
+        let url = job["image_url"].as_str().unwrap();
+        images.push(url.split('?').next().unwrap().to_owned());
+        assert_eq!(stack.app.submit("alice", "k", &body).await?.header("idempotent-replayed"), "true");
+        expire(&stack, &id).await?;
+        assert_eq!(stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.status, 404);
+        assert_eq!(stack.app.get("alice", "/v1/jobs").await?.body["jobs"], json!([]));
+        let cancel = stack.app.post("alice", &format!("/v1/jobs/{id}/cancel")).await?;
+        assert_eq!(cancel.status, 404);
+        let unknown = stack.app.submit("alice", "k", &json!({"prompt": "x", "model": "none"})).await?;
+        assert_eq!((unknown.status, unknown.text("code")), (422, "unknown_model"), "{}", unknown.body);
+        let again = stack.app.submit("alice", "k", &body).await?;
+        assert_eq!((again.status, again.text("id")), (202, id.as_str()), "{}", again.body);
+        assert_eq!(again.header("idempotent-replayed"), "");
+    }
+    stack.app.settled("alice", &id).await?;
+    assert_ne!(images[0], images[1], "the same picture of another time is another object");
+    let audit = stack.finish().await?;
+    assert_eq!((audit.settled, audit.users["alice"].balance.spent), (3, 3), "each is paid");
+    Ok(())
+}
+
+/// Moves the time at which a record expires into the past.
+async fn expire(stack: &TestStack, id: &str) -> anyhow::Result<()> {
+    let running = stack.system.running();
+    let dynamodb = darkroom_aws::clients::Clients::new(&running.access()).dynamodb;
+    dynamodb
+        .update_item()
+        .table_name(&running.sweeper_variables["DARKROOM_JOBS_TABLE"])
+        .key("pk", AttributeValue::S(id.to_owned()))
+        .key("sk", AttributeValue::S("JOB".to_owned()))
+        .update_expression("SET #ttl = :past")
+        .condition_expression("attribute_exists(settled)")
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":past", AttributeValue::N("1".to_owned()))
+        .send()
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_is_logged_and_hides_no_other() -> anyhow::Result<()> {
+    let stack = TestStack::start().await?;
+    stack.grant("alice", 2).await?;
+    let mut ids = Vec::new();
+    for key in ["k1", "k2"] {
+        let id =
+            stack.app.submit("alice", key, &json!({"prompt": "secret words"})).await?.text("id").to_owned();
+        stack.app.settled("alice", &id).await?;
+        ids.push(id);
+    }
+    let running = stack.system.running();
+    let dynamodb = darkroom_aws::clients::Clients::new(&running.access()).dynamodb;
+    let set_status = async |status: &str| {
+        let update = dynamodb.update_item().table_name(&running.sweeper_variables["DARKROOM_JOBS_TABLE"]);
+        update
+            .key("pk", AttributeValue::S(ids[0].clone()))
+            .key("sk", AttributeValue::S("JOB".to_owned()))
+            .update_expression("SET #status = :status")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":status", AttributeValue::S(status.to_owned()))
+            .send()
+            .await
+    };
+    set_status("published").await?;
+    let listed = stack.app.get("alice", "/v1/jobs").await?.body;
+    assert_eq!((listed["jobs"].as_array().unwrap().len(), &listed["jobs"][0]["id"]), (1, &json!(ids[1])));
+    let line = stack.logged("api", &["ERROR", "left out", &format!("{}/JOB", ids[0])]).await?;
+    assert!(!line.contains("secret words"), "{line}");
+    set_status("draft").await?;
     stack.finish().await?;
     Ok(())
 }

@@ -6,16 +6,11 @@ use std::time::Duration;
 
 use darkroom::connect::{Running, Stores};
 use darkroom_core::id::UserId;
-use darkroom_core::message::JobMessage;
+use darkroom_core::message::{JobMessage, Message};
+use darkroom_tests::kill;
 use darkroom_tests::stack::{App, TestStack, function_binaries};
 use darkroom_tests::stand_in_gemini::{Behaviour, Latency, Settings, StandIn};
 use serde_json::json;
-
-async fn kill(process_id: u32) {
-    let killed =
-        tokio::process::Command::new("kill").args(["-9", &process_id.to_string()]).status().await.unwrap();
-    assert!(killed.success() || killed.code() == Some(1), "kill -9 {process_id}");
-}
 
 /// Jobs of ten users through a slow stand-in, while workers die.
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +55,7 @@ async fn killed_workers_lose_no_job_and_settle_none_twice() -> anyhow::Result<()
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(250)).await;
         if let Some(process_id) = worker.process_ids().first() {
-            kill(*process_id).await;
+            kill(*process_id).await?;
             killed += 1;
         }
     }
@@ -122,7 +117,7 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
         ids.push(accepted.text("id").to_owned());
         if number == 20 || number == 39 {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            kill(system.id().unwrap()).await;
+            kill(system.id().unwrap()).await?;
             system.wait().await?;
             system = start()?;
             running(folder.path(), system.id()).await?;
@@ -141,7 +136,7 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
     assert_eq!(drawn, 40);
     let audit = darkroom::audit::audit(&stores.jobs, &stores.ledger).await?;
     assert_eq!((audit.faults, audit.jobs, audit.settled), (Vec::<String>::new(), 40, 40));
-    kill(system.id().unwrap()).await;
+    kill(system.id().unwrap()).await?;
     gemini.shutdown().await;
     Ok(())
 }
@@ -248,7 +243,7 @@ async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Resu
     let processing = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
     assert_eq!((&processing["status"], &processing["provider_calls"]), (&json!("processing"), &json!(1)));
     for process_id in stack.system.function("worker").unwrap().process_ids() {
-        kill(process_id).await;
+        kill(process_id).await?;
     }
     // Time runs on: the lease of a dead worker ends.
     let stores = stack.stores()?;
@@ -315,7 +310,7 @@ async fn a_poison_message_reaches_the_dead_letter_queue_alone() -> anyhow::Resul
         "nothing else is left or dead"
     );
     assert_eq!(count(aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessagesNotVisible), "0");
-    let log = stack.logged("worker", &["not a job's message"]).await?;
+    let log = stack.logged("worker", &["no message of ours"]).await?;
     assert!(!log.contains("this is no JSON"), "a body may hold anything: it is not logged");
     stack.finish().await?;
     Ok(())
@@ -326,7 +321,8 @@ fn message(number: u32) -> String {
     let user = UserId::parse("alice").unwrap();
     let key = darkroom_core::id::IdempotencyKey::parse(&format!("absent{number}")).unwrap();
     let id = darkroom_core::id::JobId::derive(&user, &key);
-    JobMessage::new(user, id, darkroom_core::id::ModelName::parse("darkroom-local").unwrap()).body()
+    let model = darkroom_core::id::ModelName::parse("darkroom-local").unwrap();
+    Message::Job(JobMessage::new(user, id, model)).body()
 }
 
 #[tokio::test(flavor = "multi_thread")]

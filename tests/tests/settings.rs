@@ -20,6 +20,7 @@ fn complete() -> BTreeMap<&'static str, &'static str> {
         ("DARKROOM_KEYS_TABLE", "keys"),
         ("DARKROOM_QUEUE_URL", "http://127.0.0.1:9/q"),
         ("DARKROOM_IMAGE_BUCKET", "images"),
+        ("DARKROOM_KMS_KEY", "alias/secrets"),
     ])
 }
 
@@ -46,7 +47,7 @@ async fn a_missing_setting_is_named() -> anyhow::Result<()> {
     for (function, own) in [
         ("submit", vec!["DARKROOM_QUEUE_URL"]),
         ("api", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
-        ("worker", vec!["DARKROOM_IMAGE_BUCKET"]),
+        ("worker", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_KMS_KEY"]),
         ("sweeper", vec!["DARKROOM_QUEUE_URL"]),
     ] {
         for variable in tables.iter().copied().chain(own).chain(["AWS_REGION", "AWS_SECRET_ACCESS_KEY"]) {
@@ -73,6 +74,11 @@ async fn a_wrong_setting_is_named_and_no_secret_is_shown() -> anyhow::Result<()>
         ("worker", "DARKROOM_CALLS_MAX", "2"),
         ("worker", "DARKROOM_CALL_TIMEOUT_SECONDS", "181"),
         ("worker", "DARKROOM_GEMINI_BASE_URL", "http://example.com"),
+        ("worker", "DARKROOM_KMS_KEY", "the key"),
+        ("worker", "DARKROOM_KMS_KEY", "alias/"),
+        ("worker", "DARKROOM_KMS_KEY", "arn:aws:sqs:us-east-1:000000000000:key/x"),
+        ("worker", "DARKROOM_OPENAI_BASE_URL", "api.openai.com"),
+        ("worker", "DARKROOM_FORGE_BASE_URL", "http://10.0.0.7:7860"),
         ("api", "DARKROOM_TTL_DAYS", "401"),
         ("sweeper", "DARKROOM_STUCK_SECONDS", "299"),
         ("sweeper", "DARKROOM_PENDING_MAX_SECONDS", "3601"),

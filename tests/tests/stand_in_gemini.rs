@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use darkroom_core::answer::Refusal;
-use darkroom_core::id::ModelName;
+use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::key::Secret;
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
 use darkroom_providers::{
-    BaseUrl, DrawError, DrawRequest, DrawnImage, Providers, Settings as ProviderSettings,
+    BaseUrl, DrawError, DrawRequest, DrawnImage, Progress, Providers, Settings as ProviderSettings,
 };
 use darkroom_tests::stand_in_gemini::{Behaviour, Faults, Latency, Limits, Outcome, Settings, StandIn};
 use futures::future::join_all;
@@ -26,7 +26,10 @@ impl Setup {
     async fn new(settings: Settings) -> Self {
         let stand_in = StandIn::start(settings).await.unwrap();
         let gemini_base_url = BaseUrl::parse(&stand_in.base_url()).unwrap();
-        Self { stand_in, providers: Providers::new(ProviderSettings { gemini_base_url }) }
+        Self {
+            stand_in,
+            providers: Providers::new(ProviderSettings { gemini_base_url, ..ProviderSettings::default() }),
+        }
     }
 
     async fn plain() -> Self {
@@ -48,11 +51,14 @@ impl Setup {
         timeout: Duration,
     ) -> Result<DrawnImage, DrawError> {
         let request = DrawRequest {
+            job: &JobId::parse(&format!("job_{}", "a".repeat(52))).unwrap(),
+            call: 1,
             model: &ModelName::parse(MODEL).unwrap(),
             prompt: &Prompt::parse(prompt).unwrap(),
             shape,
             seed: 0,
             secret: Some(&Secret::parse(key).unwrap()),
+            progress: &Progress::unknown(),
         };
         self.providers.get(ProviderName::Gemini).draw(request, timeout).await
     }

@@ -26,7 +26,8 @@ pub(crate) async fn balance(
     Ok(Json(json!(balance)))
 }
 
-/// `GET /v1/account/entries`: grants (newest operation id first), then settlements, newest job first.
+/// `GET /v1/account/entries`: first the grants, from the last operation id to the first as texts compare, then the
+/// settlements, newest job first.
 pub(crate) async fn entries(
     State(api): State<Arc<Api>>,
     AcceptLanguage(language): AcceptLanguage,

@@ -6,16 +6,17 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use darkroom_aws::{Commit, StoreError, now, random_stamp};
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{ConversationId, JobId, UserId};
 use darkroom_core::job::{Job, Outcome, Stage, Status};
 use darkroom_core::lifecycle::{Command, End, expires_at};
+use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::position::Position;
 use darkroom_core::time::Timestamp;
-use darkroom_edge::{AcceptLanguage, Caller, JobView, Problem, eta};
+use darkroom_edge::{AcceptLanguage, Caller, JobView, Problem, VARY_LANGUAGE, eta};
 use serde_json::json;
 
 use crate::query::{Query, job_cursor, limit, parse_job_cursor};
@@ -61,14 +62,12 @@ pub(crate) async fn show(
         let settled = matches!(job.stage, Stage::Settled(_));
         let over = now() >= wait_until;
         if known.is_some_and(|known| matches(known, &tag)) && (over || settled) {
-            return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
+            return Ok((StatusCode::NOT_MODIFIED, cache_headers(tag)).into_response());
         }
         if changed || settled || over {
             let body =
                 api.view(&job, position, language).await.map_err(|error| unavailable(&error, language))?;
-            return Ok(
-                ([(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned())], Json(body)).into_response()
-            );
+            return Ok((cache_headers(tag), Json(body)).into_response());
         }
         first.get_or_insert(tag);
         #[expect(clippy::disallowed_methods, reason = "a caller waits for a change")]
@@ -91,8 +90,10 @@ pub(crate) async fn list(
     let size = query.value("limit", "a whole number from 1 to 50", limit).unwrap_or(LIST_DEFAULT);
     let cursor = query.value("cursor", "a next_cursor that this list gave", parse_job_cursor);
     query.finish(language)?;
+    let at = now();
     let wanted = |job: &Job| {
         job.user == user
+            && !job.is_expired(at)
             && status.is_none_or(|status| job.status() == status)
             && conversation.as_ref().is_none_or(|wanted| job.order.conversation_id.as_ref() == Some(wanted))
     };
@@ -103,7 +104,7 @@ pub(crate) async fn list(
         .map_err(|error| unavailable(&error, language))?;
     let views = api.views(&page.jobs, language).await.map_err(|error| unavailable(&error, language))?;
     let next = page.next.map(|(created_at, id)| job_cursor(created_at, &id));
-    Ok(Json(json!({"jobs": views, "next_cursor": next})).into_response())
+    Ok(([VARY_LANGUAGE], Json(json!({"jobs": views, "next_cursor": next}))).into_response())
 }
 
 /// `POST /v1/jobs/{id}/cancel`: a waiting job ends and is refunded; one that is being drawn is asked to end, and is
@@ -130,7 +131,7 @@ pub(crate) async fn cancel(
         };
         let commit = api
             .jobs
-            .commit(&job, &command, &random_stamp(), at)
+            .commit(&job, &command, &random_stamp(), at, SETTLE_PATIENCE)
             .await
             .map_err(|error| unavailable(&error, language))?;
         match commit {
@@ -154,12 +155,12 @@ fn wrong_state(job: &Job, language: Language) -> Problem {
 }
 
 impl Api {
-    /// The job of this id if it is the caller's.
+    /// The job of this id if it is the caller's and its record has not expired.
     async fn owned(&self, user: &UserId, id: &str, language: Language) -> Result<Job, Problem> {
         let not_found = || Problem::new(ErrorCode::NotFound, language);
         let id = JobId::parse(id).map_err(|_| not_found())?;
         let job = self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))?;
-        job.filter(|job| job.user == *user).ok_or_else(not_found)
+        job.filter(|job| job.user == *user && !job.is_expired(now())).ok_or_else(not_found)
     }
 
     async fn answer(&self, job: &Job, language: Language) -> Result<Response, Problem> {
@@ -167,7 +168,10 @@ impl Api {
             let position = self.waiting.position(job).await?;
             self.view(job, position, language).await
         };
-        answer.await.map(|view| Json(view).into_response()).map_err(|error| unavailable(&error, language))
+        answer
+            .await
+            .map(|view| ([VARY_LANGUAGE], Json(view)).into_response())
+            .map_err(|error| unavailable(&error, language))
     }
 
     async fn view(
@@ -214,6 +218,12 @@ impl Api {
         }
         Ok(views)
     }
+}
+
+/// A 304 carries what its 200 would have (RFC 9110 §15.4.5).
+fn cache_headers(tag: String) -> [(HeaderName, String); 3] {
+    let (vary, language) = VARY_LANGUAGE;
+    [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned()), (vary, language.to_owned())]
 }
 
 fn image_key(job: &Job) -> Option<&str> {

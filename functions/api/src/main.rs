@@ -9,7 +9,7 @@ mod routes;
 
 use darkroom_aws::clients::{Access, Clients};
 use darkroom_aws::config::{ConfigError, Environment, Tables, image_bucket, queue_url, ttl_days};
-use darkroom_aws::{ImageStore, JobQueue, JobTable, KeyTable, LedgerTable};
+use darkroom_aws::{ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable};
 use lambda_http::{Error, run, tracing};
 
 use crate::routes::{Api, router};
@@ -39,7 +39,8 @@ fn start(environment: &Environment<'_>) -> Result<Api, ConfigError> {
         ledger,
         keys,
         JobQueue::new(clients.sqs, queue_url),
-        ImageStore::new(clients.s3, bucket),
+        ImageStore::new(clients.s3.clone(), bucket.clone()),
+        ImageProbe::new(clients.s3, bucket),
         ttl_days,
     ))
 }

@@ -1,11 +1,11 @@
 //! Places in the queue, from the waiting index, read at most once a second per process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use darkroom_aws::{JobTable, StoreError, now};
 use darkroom_core::job::{Job, Stage};
-use darkroom_core::position::{Position, Waiting, position};
+use darkroom_core::position::{Position, Told, Waiting, position};
 use darkroom_core::time::Timestamp;
 use tokio::sync::Mutex;
 
@@ -16,6 +16,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(crate) struct WaitingCache {
     jobs: JobTable,
     seen: Mutex<Option<Arc<Seen>>>,
+    told: StdMutex<Told>,
 }
 
 /// One look at the waiting index.
@@ -29,7 +30,7 @@ pub(crate) struct Seen {
 
 impl WaitingCache {
     pub(crate) fn new(jobs: JobTable) -> Self {
-        Self { jobs, seen: Mutex::new(None) }
+        Self { jobs, seen: Mutex::new(None), told: StdMutex::default() }
     }
 
     /// The waiting jobs as of at most a second ago. The cost grows neither with the queue nor with the askers.
@@ -45,11 +46,12 @@ impl WaitingCache {
         Ok(look)
     }
 
-    /// A job's place; `None` unless it waits.
+    /// A job's place; `None` unless it waits. Never higher than this process told before of the same wait.
     pub(crate) async fn position(&self, job: &Job) -> Result<Option<Position>, StoreError> {
         let Stage::Pending(pending) = &job.stage else { return Ok(None) };
         let seen = self.look().await?;
         let entry = Waiting { wait_at: pending.wait_at, job_id: job.id.clone() };
-        Ok(Some(position(&seen.waiting, seen.complete, &entry, seen.read_at)))
+        let counted = position(&seen.waiting, seen.complete, &entry, seen.read_at);
+        Ok(Some(self.told.lock().unwrap_or_else(PoisonError::into_inner).tell(&entry, counted)))
     }
 }

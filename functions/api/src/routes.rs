@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use darkroom_aws::{Catalogue, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError};
+use darkroom_aws::{
+    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError,
+};
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_edge::{Problem, method_not_allowed, not_found};
 
@@ -19,6 +21,7 @@ pub(crate) struct Api {
     pub(crate) keys: KeyTable,
     pub(crate) queue: JobQueue,
     pub(crate) images: ImageStore,
+    pub(crate) image_probe: ImageProbe,
     pub(crate) catalogue: Catalogue,
     pub(crate) waiting: WaitingCache,
     pub(crate) health: HealthCache,
@@ -33,6 +36,7 @@ impl Api {
         keys: KeyTable,
         queue: JobQueue,
         images: ImageStore,
+        image_probe: ImageProbe,
         ttl_days: u64,
     ) -> Self {
         Self {
@@ -44,6 +48,7 @@ impl Api {
             keys,
             queue,
             images,
+            image_probe,
             ttl_days,
         }
     }
@@ -52,7 +57,8 @@ impl Api {
 /// The function's routes.
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
-        .route("/v1/jobs", get(jobs::list))
+        // Submitting is the other function's; named here so that `Allow` tells all that the path has.
+        .route("/v1/jobs", get(jobs::list).post(method_not_allowed))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/account", get(account::balance))

@@ -16,11 +16,13 @@ use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::job::{Job, Order, Submission, WaitReason};
 use darkroom_core::ledger::LedgerError;
 use darkroom_core::lifecycle::{Command, expires_at};
-use darkroom_core::limits::PROMPT_INLINE_BYTES_MAX;
+use darkroom_core::limits::{PROMPT_INLINE_BYTES_MAX, SETTLE_PATIENCE};
 use darkroom_core::model::{Choice, Model, choose};
 use darkroom_core::request::{JobRequest, Prompt};
 use darkroom_core::time::Timestamp;
-use darkroom_edge::{AcceptLanguage, Caller, JobView, JsonBody, Problem, eta, method_not_allowed, not_found};
+use darkroom_edge::{
+    AcceptLanguage, Caller, JobView, JsonBody, Problem, VARY_LANGUAGE, eta, method_not_allowed, not_found,
+};
 
 /// What a submission needs.
 pub(crate) struct Submit {
@@ -71,14 +73,14 @@ async fn post_job(
             return submit.without_model(id, &request, ErrorCode::UnknownModel, language).await;
         }
     };
-    let hash = request.hash();
+    let (hash, prompt) = (request.hash(), request.prompt.clone());
     match submit.create(id, user, request, model, at).await.map_err(|error| unavailable(&error, language))? {
         Created::New(job) => {
             submit.send(&job, at).await;
             tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
-            Ok(accepted(&job, model, at, language))
+            Ok(accepted(&job, prompt, model, at, language))
         }
-        Created::Existing(job) => replayed(&job, &hash, Some(model), at, language),
+        Created::Existing(job) => replayed(&job, &hash, prompt, Some(model), at, language),
         Created::Refused(refusal) => Err(refused(&refusal, language)),
     }
 }
@@ -120,7 +122,7 @@ impl Submit {
         let Err(error) = self.queue.send(&job.message(), Duration::ZERO).await else { return };
         tracing::warn!(job.id = %job.id, error = %error, "the message was not sent; the sweeper sends it");
         let due_now = Command::defer(job, at, WaitReason::Capacity);
-        if let Err(error) = self.jobs.commit(job, &due_now, &random_stamp(), at).await {
+        if let Err(error) = self.jobs.commit(job, &due_now, &random_stamp(), at, SETTLE_PATIENCE).await {
             tracing::warn!(job.id = %job.id, error = %error, "the job stays due later");
         }
     }
@@ -133,9 +135,12 @@ impl Submit {
         code: ErrorCode,
         language: Language,
     ) -> Result<Response, Problem> {
+        let at = now();
         match self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))? {
-            Some(job) => replayed(&job, &request.hash(), None, now(), language),
-            None => Err(Problem::value(code, "/model", code.title(language), language)),
+            Some(job) if !job.is_expired(at) => {
+                replayed(&job, &request.hash(), request.prompt.clone(), None, at, language)
+            }
+            _ => Err(Problem::value(code, "/model", code.title(language), language)),
         }
     }
 }
@@ -147,15 +152,18 @@ fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
         .and_then(|text| IdempotencyKey::parse(text).ok())
 }
 
-fn accepted(job: &Job, model: &Model, at: Timestamp, language: Language) -> Response {
-    let view = JobView { eta: eta(job, None, model.typical(), at), ..JobView::default() };
-    let location = format!("/v1/jobs/{}", job.id);
-    (StatusCode::ACCEPTED, [(LOCATION, location)], Json(view.render(job, language))).into_response()
+fn accepted(job: &Job, prompt: Prompt, model: &Model, at: Timestamp, language: Language) -> Response {
+    let headers = [(LOCATION, format!("/v1/jobs/{}", job.id))];
+    let body = shown(job, prompt, Some(model), at, language);
+    (StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, body).into_response()
 }
 
+/// The job that this key made before. A finished one is shown without a link to its picture: this function may not
+/// read pictures.
 fn replayed(
     job: &Job,
     hash: &str,
+    prompt: Prompt,
     model: Option<&Model>,
     at: Timestamp,
     language: Language,
@@ -163,10 +171,23 @@ fn replayed(
     if job.order.request_hash != hash {
         return Err(Problem::new(ErrorCode::IdempotencyMismatch, language));
     }
-    let view =
-        JobView { eta: model.and_then(|model| eta(job, None, model.typical(), at)), ..JobView::default() };
     let headers = [(LOCATION, format!("/v1/jobs/{}", job.id)), (IDEMPOTENT_REPLAYED, "true".to_owned())];
-    Ok((StatusCode::ACCEPTED, headers, Json(view.render(job, language))).into_response())
+    let body = shown(job, prompt, model, at, language);
+    Ok((StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, body).into_response())
+}
+
+/// The job's JSON. `prompt` is the request's: the record has none of its own when it is long, and its hash says that it
+/// is the same.
+fn shown(
+    job: &Job,
+    prompt: Prompt,
+    model: Option<&Model>,
+    at: Timestamp,
+    language: Language,
+) -> Json<serde_json::Value> {
+    let eta = model.and_then(|model| eta(job, None, model.typical(), at));
+    let view = JobView { long_prompt: Some(prompt), eta, ..JobView::default() };
+    Json(view.render(job, language))
 }
 
 fn refused(refusal: &LedgerError, language: Language) -> Problem {

@@ -4,7 +4,7 @@ mod sweeper;
 
 use darkroom_aws::clients::{Access, Clients};
 use darkroom_aws::config::{ConfigError, Environment, SweepRules, Tables, queue_url};
-use darkroom_aws::{JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
+use darkroom_aws::{Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
 
 use crate::sweeper::Sweeper;
@@ -25,10 +25,11 @@ async fn main() -> Result<(), Error> {
 fn start(environment: &Environment<'_>) -> Result<Sweeper, ConfigError> {
     let tables = Tables::read(environment)?;
     let queue_url = queue_url(environment)?;
-    let SweepRules { rules, every } = SweepRules::read(environment)?;
+    let SweepRules { rules, every, quota_minute } = SweepRules::read(environment)?;
     let clients = Clients::new(&Access::from_environment(environment)?);
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger);
-    let sweep = Sweep { jobs, queue: JobQueue::new(clients.sqs, queue_url), rules };
-    Ok(Sweeper { sweep, keys: KeyTable::new(clients.dynamodb, tables.keys), every })
+    let keys = KeyTable::new(clients.dynamodb, tables.keys);
+    let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
+    Ok(Sweeper { sweep, beat: Heartbeat::new(keys, "sweeper"), every })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use darkroom_aws::{KeyTable, StoreError, Sweep, SweepReport, now};
+use darkroom_aws::{Heartbeat, StoreError, Sweep, SweepReport, SweepResult, now};
 use darkroom_core::limits::SWEEP_READ;
 use darkroom_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// The sweeper and its schedule.
 pub(crate) struct Sweeper {
     pub(crate) sweep: Sweep,
-    pub(crate) keys: KeyTable,
+    pub(crate) beat: Heartbeat,
     /// From one scheduled start to the next.
     pub(crate) every: Duration,
 }
@@ -22,20 +22,22 @@ const HANDOVER: Duration = Duration::from_secs(5);
 
 impl Sweeper {
     /// Passes until `HANDOVER` before the next start or `LAST_PASS` before the invocation's end, at least one.
-    /// Returns the counts per action. A pass that fails is logged and the next one tries again; when all fail, the
-    /// invocation fails.
+    /// Returns the counts per action. The first pass that succeeds is the invocation's sign of life. A pass that fails is
+    /// logged and the next one tries again; when all fail, the invocation fails.
     pub(crate) async fn sweep(&self, deadline_millis: u64) -> Result<Value, StoreError> {
         let started = now();
         let stay_until = started
             .plus(self.every.saturating_sub(HANDOVER))
             .min(Timestamp::from_millis(deadline_millis).minus(LAST_PASS));
-        if let Err(error) = self.keys.beat("sweeper", started).await {
-            tracing::warn!(error = %error, "the sweeper's sign of life was not stored");
-        }
-        let mut totals = Totals::default();
+        let (mut totals, mut has_beaten) = (Totals::default(), false);
         loop {
             let pass_at = now();
-            totals.add(self.sweep.pass(pass_at, false).await);
+            let pass = self.sweep.pass(pass_at, false).await;
+            if !has_beaten && pass.as_ref().is_ok_and(succeeded) {
+                self.beat().await;
+                has_beaten = true;
+            }
+            totals.add(pass);
             let next_at = pass_at.plus(SWEEP_READ);
             if next_at >= stay_until {
                 return totals.finish();
@@ -44,6 +46,19 @@ impl Sweeper {
             tokio::time::sleep(next_at.since(now())).await;
         }
     }
+}
+
+impl Sweeper {
+    async fn beat(&self) {
+        if let Err(error) = self.beat.beat(now()).await {
+            tracing::warn!(error = %error, "the sweeper's sign of life was not stored");
+        }
+    }
+}
+
+/// Whether a pass shows that the sweeper does its work: what is due was read, and not everything that it tried failed.
+fn succeeded(report: &SweepReport) -> bool {
+    report.jobs.is_empty() || report.jobs.iter().any(|job| job.result != SweepResult::Failed)
 }
 
 #[derive(Default)]

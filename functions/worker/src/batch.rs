@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use darkroom_aws::now;
-use darkroom_core::message::JobMessage;
+use darkroom_core::message::Message;
 use darkroom_core::time::Timestamp;
 use lambda_runtime::{Error, LambdaEvent};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::pool::SpareSlots;
+use crate::invocation::Invocation;
 use crate::worker::{Done, Worker};
 
 /// The event source mapping's event, as far as it matters here (AWS Lambda developer guide, "Using Lambda with SQS").
@@ -44,27 +43,37 @@ struct Failure {
 /// Handles every message of a batch side by side.
 pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
     let ends_at = Timestamp::from_millis(event.context.deadline);
-    if let Err(error) = worker.keys.beat("worker", now()).await {
-        tracing::warn!(error = %error, "the worker's sign of life was not stored");
-    }
-    let spare = Arc::new(SpareSlots::default());
+    worker.pool.evict_secrets();
+    let messages: Vec<_> = event
+        .payload
+        .records
+        .into_iter()
+        .map(|record| (Message::parse(&record.body), record.message_id))
+        .collect();
+    let models = messages.iter().filter_map(|(message, _)| match message {
+        Ok(Message::Job(message)) => Some(message.model.clone()),
+        Ok(Message::Probe(_)) | Err(_) => None,
+    });
+    let invocation = Arc::new(Invocation::new(ends_at, models));
     let mut running = JoinSet::new();
     let mut unanswered: Vec<String> = Vec::new();
-    for record in event.payload.records {
-        unanswered.push(record.message_id.clone());
-        let (worker, spare) = (worker.clone(), spare.clone());
+    for (message, message_id) in messages {
+        unanswered.push(message_id.clone());
+        let (worker, invocation) = (worker.clone(), invocation.clone());
         running.spawn(async move {
-            let done = match JobMessage::parse(&record.body) {
-                Ok(message) => Box::pin(worker.draw(&message, ends_at, &spare)).await,
+            let done = match message {
+                Ok(Message::Job(message)) => Box::pin(worker.draw(&message, &invocation)).await,
+                Ok(Message::Probe(message)) => Box::pin(worker.probe(&message.probe_key)).await,
                 Err(error) => {
-                    tracing::error!(message.id = record.message_id, error = %error,
-                        "not a job's message: it goes to the dead-letter queue; `darkroom` did not send it");
+                    tracing::error!(message.id = message_id, error = %error,
+                        "no message of ours: it goes to the dead-letter queue; `darkroom` did not send it");
                     Done::Return
                 }
             };
-            (record.message_id, done)
+            (message_id, done)
         });
     }
+    worker.beat().await;
     // A message whose handling panicked stays unanswered, and so goes back.
     while let Some(handled) = running.join_next().await {
         match handled {
@@ -73,6 +82,7 @@ pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Re
             Err(error) => tracing::error!(error = %error, "a message's handling broke off"),
         }
     }
+    worker.pool.end_trial(&invocation.take_refused(|_| true)).await;
     let failures = unanswered.into_iter().map(|message_id| Failure { message_id }).collect();
     Ok(Answer { failures })
 }

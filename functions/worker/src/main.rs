@@ -2,17 +2,23 @@
 
 mod attempt;
 mod batch;
+mod breakers;
+mod invocation;
+mod learn;
 mod pool;
+mod probe;
+mod secret_cache;
 mod worker;
 
 use std::sync::Arc;
 
 use darkroom_aws::clients::{Access, Clients};
-use darkroom_aws::config::{ConfigError, Environment, Tables, WorkerRules, image_bucket};
-use darkroom_aws::{Catalogue, ImageStore, JobTable, KeyTable, LedgerTable};
-use darkroom_providers::{BaseUrl, Providers, Settings};
+use darkroom_aws::config::{ConfigError, Environment, Tables, WorkerRules, image_bucket, kms_key};
+use darkroom_aws::{Catalogue, Heartbeat, ImageStore, JobTable, KeyTable, LedgerTable, SecretBox};
+use darkroom_providers::{BaseUrl, BaseUrlError, Providers, Settings};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
 
+use crate::breakers::Breakers;
 use crate::pool::Pool;
 use crate::worker::Worker;
 
@@ -28,20 +34,36 @@ async fn main() -> Result<(), Error> {
 
 fn start(environment: &Environment<'_>) -> Result<Worker, ConfigError> {
     let (tables, bucket) = (Tables::read(environment)?, image_bucket(environment)?);
-    let rules = WorkerRules::read(environment)?;
-    let url = rules.gemini_base_url.as_deref().unwrap_or(BaseUrl::GEMINI);
-    let gemini_base_url = BaseUrl::parse(url)
-        .map_err(|error| ConfigError { variable: "DARKROOM_GEMINI_BASE_URL", problem: error.to_string() })?;
+    let (kms_key, rules) = (kms_key(environment)?, WorkerRules::read(environment)?);
+    let providers = Providers::new(provider_settings(&rules)?);
     let clients = Clients::new(&Access::from_environment(environment)?);
+    let secrets = SecretBox::new(clients.kms(), kms_key);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     Ok(Worker {
         jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
         images: ImageStore::new(clients.s3, bucket),
-        pool: Pool::new(keys.clone(), rules.quota_minute),
+        pool: Pool::new(keys.clone(), secrets, rules.clone()),
+        breakers: Breakers::new(keys.clone(), rules.clone()),
         catalogue: Catalogue::new(keys.clone()),
-        providers: Providers::new(Settings { gemini_base_url }),
+        providers,
+        beat: Heartbeat::new(keys.clone(), "worker"),
         keys,
         rules,
+    })
+}
+
+fn provider_settings(rules: &WorkerRules) -> Result<Settings, ConfigError> {
+    let parse = |variable, given: &Option<String>| {
+        let wrong = |error: BaseUrlError| ConfigError { variable, problem: error.to_string() };
+        given.as_deref().map(|url| BaseUrl::parse(url).map_err(wrong)).transpose()
+    };
+    let vendors = Settings::default();
+    Ok(Settings {
+        gemini_base_url: parse("DARKROOM_GEMINI_BASE_URL", &rules.gemini_base_url)?
+            .unwrap_or(vendors.gemini_base_url),
+        openai_base_url: parse("DARKROOM_OPENAI_BASE_URL", &rules.openai_base_url)?
+            .unwrap_or(vendors.openai_base_url),
+        forge_base_url: parse("DARKROOM_FORGE_BASE_URL", &rules.forge_base_url)?,
     })
 }

@@ -1,263 +1,367 @@
-//! The pool of keys: reserves slots of the scopes' quotas, and notes what the provider's answers did to them.
+//! The pool of keys: reserves blocks of the scopes' quotas, and notes what the provider's answers did to them.
 //!
-//! One conditional write reserves a slot. The scope to write is chosen beforehand from what was read: the one
-//! with the earliest free slot, in turn among equals, so that refused scopes are not tried one by one.
+//! One conditional write reserves as many slots of one scope as the invocation's messages want. The scope is chosen
+//! beforehand from what was read (`core::pool`); a lost race brings the scope as it is now, so that nothing is read again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use darkroom_aws::{KeyTable, KeyWrite, StoreError, now, random_fraction};
-use darkroom_core::id::{KeyId, ModelName};
-use darkroom_core::key::{ApiKey, KeyState, Scope, ScopeState, Secret};
-use darkroom_core::model::ProviderName;
-use darkroom_core::quota::{Reservation, reserve, state_at};
+use darkroom_aws::config::WorkerRules;
+use darkroom_aws::{KeyTable, Opened, SecretBox, StoreError, Written, now, random_fraction};
+use darkroom_core::id::ModelName;
+use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, Secret, Standing};
+use darkroom_core::limits::SLOT_WAIT_MAX;
+use darkroom_core::model::{Model, ProviderName};
+use darkroom_core::pool::{Choice, Pick, choose};
+use darkroom_core::quota::{Ask, tolerance};
 use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
 use darkroom_core::time::Timestamp;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+
+use crate::invocation::{Invocation, Slot};
+
+use crate::secret_cache::SecretCache;
 
 /// Keys and scopes are read again when the last look is older.
 const FRESH: Duration = Duration::from_secs(5);
-/// A secret is kept in memory this long.
-const SECRET_FRESH: Duration = Duration::from_secs(300);
-
-/// One call that may be made.
-#[derive(Clone)]
-pub(crate) struct Slot {
-    /// Not before then.
-    pub(crate) at: Timestamp,
-    /// With this key.
-    pub(crate) key: ApiKey,
-    /// Whose quota it uses.
-    pub(crate) scope: Scope,
-    /// The key's secret.
-    pub(crate) secret: Secret,
-}
+/// First and longest pause between two looks at first calls that others make.
+const TRIAL_LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Claiming a job takes about so many round trips of a store, and half of one more for each other job that this process
+/// claims at the same time: a slot is asked for that much later than now, or it would be over before its call.
+const LEAD_ROUND_TRIPS: u32 = 3;
+/// What claims are given at most.
+const LEAD_MAX: Duration = Duration::from_secs(2);
+/// A slot that lies ahead is claimed this long before its second.
+const CLAIM_AHEAD: Duration = Duration::from_secs(1);
 
 /// What asking for a slot comes to.
 pub(crate) enum Asked {
     /// A slot.
     Slot(Box<Slot>),
-    /// None within the horizon; the earliest is then.
+    /// None within the horizon; look again then.
     FreeAt(Timestamp),
     /// No key or scope may be used until a person clears one.
     NoneUsable,
 }
 
-/// Slots whose claim was refused: they pass to another message of the invocation.
-#[derive(Default)]
-pub(crate) struct SpareSlots(Mutex<Vec<Slot>>);
-
-/// A spare slot older than this is left unused: its minute may end before its call arrives.
-const SPARE_FRESH: Duration = Duration::from_secs(1);
-
-impl SpareSlots {
-    /// Leaves a slot for another message.
-    pub(crate) fn put(&self, slot: Slot) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
-    }
-
-    fn take(&self, provider: ProviderName, model: &ModelName, at: Timestamp) -> Option<Slot> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|slot| at.since(slot.at) < SPARE_FRESH);
-        let fits = |slot: &Slot| slot.scope.provider == provider && slot.scope.model == *model;
-        slots.iter().position(fits).map(|index| slots.remove(index))
-    }
+/// What one look comes to.
+enum Look {
+    Slot(Box<Slot>),
+    OnTrial,
+    FreeAt(Timestamp),
+    NoneUsable,
 }
 
 /// The keys and scopes of every (provider, model) that this process draws with.
 pub(crate) struct Pool {
-    keys: KeyTable,
-    quota_minute: Duration,
+    pub(crate) keys: KeyTable,
+    secret_box: SecretBox,
+    secrets: SecretCache,
+    rules: WorkerRules,
     models: Mutex<HashMap<(ProviderName, ModelName), SharedSeen>>,
 }
 
-/// Held while a slot is reserved: one process's messages do not race each other for a scope.
+/// Held while a block is reserved: one process's messages do not race each other for a scope.
 type SharedSeen = Arc<AsyncMutex<Seen>>;
 
 /// One model's scopes and keys, as last read or written.
 #[derive(Default)]
-struct Seen {
-    read_at: Timestamp,
-    scopes: Vec<Scope>,
-    keys: Vec<ApiKey>,
-    secrets: HashMap<KeyId, (Timestamp, Secret)>,
-    /// Whose turn it is among equals.
+pub(crate) struct Seen {
+    pub(crate) read_at: Timestamp,
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) keys: Vec<ApiKey>,
+    /// Whose turn it is among equals; processes begin at different ones.
     turn: usize,
+    /// The longest of the latest round trips to the store, halved with each shorter one.
+    round_trip: Duration,
 }
 
 impl Pool {
-    /// The pool of this table. `quota_minute` is the provider's minute.
-    pub(crate) fn new(keys: KeyTable, quota_minute: Duration) -> Self {
-        Self { keys, quota_minute, models: Mutex::default() }
+    /// The pool of this table.
+    pub(crate) fn new(keys: KeyTable, secret_box: SecretBox, rules: WorkerRules) -> Self {
+        Self { keys, secret_box, secrets: SecretCache::default(), rules, models: Mutex::default() }
     }
 
-    /// Reserves one call of this model, at most `horizon` ahead.
-    pub(crate) async fn slot(
-        &self,
-        provider: ProviderName,
-        model: &ModelName,
-        horizon: Duration,
-        spare: &SpareSlots,
-    ) -> Result<Asked, StoreError> {
-        if let Some(slot) = spare.take(provider, model, now()) {
-            return Ok(Asked::Slot(Box::new(slot)));
+    /// Opens a key's secret ahead of the first slot, and with it the connection to KMS.
+    pub(crate) async fn warm(&self, key: &ApiKey) -> Result<(), StoreError> {
+        self.open(key).await.map(drop)
+    }
+
+    /// A key's secret; `None` when the key is gone, or when its secret does not open.
+    pub(crate) async fn opened(&self, key: &ApiKey) -> Result<Option<Secret>, StoreError> {
+        let secret = self.secrets.get(&key.id, now());
+        if secret.is_some() || !self.open(key).await? {
+            return Ok(secret);
         }
-        let seen = self.seen(provider, model);
+        Ok(self.secrets.get(&key.id, now()))
+    }
+
+    /// Drops secrets that were opened too long ago.
+    pub(crate) fn evict_secrets(&self) {
+        self.secrets.evict(now());
+    }
+
+    /// A slot of this model, at most [`SLOT_WAIT_MAX`] ahead. What more was reserved is left for the invocation's others.
+    pub(crate) async fn slot(&self, model: &Model, invocation: &Invocation) -> Result<Asked, StoreError> {
+        let patient_until = now().plus(SLOT_WAIT_MAX);
+        let mut pause = TRIAL_LOOK.0;
+        loop {
+            match self.look(model, invocation).await? {
+                Look::Slot(slot) => return Ok(Asked::Slot(slot)),
+                Look::FreeAt(at) => return Ok(Asked::FreeAt(at)),
+                Look::NoneUsable => return Ok(Asked::NoneUsable),
+                Look::OnTrial if now() >= patient_until => {
+                    return Ok(Asked::FreeAt(now().plus(SLOT_WAIT_MAX)));
+                }
+                Look::OnTrial => {
+                    sleep(pause.mul_f64(0.5 + random_fraction())).await;
+                    pause = (pause * 2).min(TRIAL_LOOK.1);
+                    self.forget(model).await;
+                }
+            }
+        }
+    }
+
+    /// When the claim for a slot begins.
+    pub(crate) fn claims_at(slot: &Slot) -> Timestamp {
+        slot.at.minus(CLAIM_AHEAD)
+    }
+
+    async fn look(&self, model: &Model, invocation: &Invocation) -> Result<Look, StoreError> {
+        let seen = self.seen(model);
         let mut seen = seen.lock().await;
-        for tries in 1..=CONFLICT_TRIES_MAX {
-            self.refresh(&mut seen, provider, model, tries > 1).await?;
-            let asked_at = now();
-            let Some((index, reservation)) = seen.earliest(asked_at, horizon, self.quota_minute) else {
-                return Ok(Asked::NoneUsable);
+        if let Some(slot) = invocation.take(model, Duration::ZERO) {
+            return Ok(Look::Slot(Box::new(slot)));
+        }
+        let started_at = now();
+        self.refresh(&mut seen, model, FRESH).await?;
+        let mut tries = 1;
+        while tries <= CONFLICT_TRIES_MAX {
+            let wanted = invocation.wanted(&model.name);
+            let ask = Ask {
+                now: now().plus(seen.lead(wanted)),
+                horizon: SLOT_WAIT_MAX,
+                wanted,
+                minute: self.rules.quota_minute,
+                trial: self.rules.trial(model.provider),
             };
-            let (at, usage) = match reservation {
-                Reservation::Slot { at, usage } => (at, usage),
-                Reservation::FreeAt(at) => return Ok(Asked::FreeAt(at)),
-                Reservation::Disabled => return Ok(Asked::NoneUsable),
-            };
-            let Some(key) = seen.key_in_turn(index) else { return Ok(Asked::NoneUsable) };
-            let Some(scope) = seen.scopes.get_mut(index) else { return Ok(Asked::NoneUsable) };
-            let state = state_at(scope.state, at);
-            if self.keys.reserve(scope, state, &usage).await? == KeyWrite::Applied {
-                scope.usage = usage;
-                scope.state = state;
-                scope.version += 1;
-                let scope = scope.clone();
-                seen.turn = index + 1;
-                let Some(secret) = self.secret(&mut seen, &key, asked_at).await? else {
-                    // Removed since it was read: the slot is lost, the next look does not see the key.
+            let pick = match choose(&seen.scopes, &seen.keys, &ask, seen.turn) {
+                Choice::Reserve(pick) => pick,
+                Choice::OnTrial(_) => return Ok(Look::OnTrial),
+                Choice::FreeAt(at) => return Ok(Look::FreeAt(at)),
+                // An operator may have added or cleared one since.
+                Choice::NoneUsable if tries == 1 && seen.read_at < started_at => {
+                    self.refresh(&mut seen, model, Duration::ZERO).await?;
                     continue;
-                };
-                return Ok(Asked::Slot(Box::new(Slot { at, key, scope, secret })));
-            }
-            pause(tries).await;
-        }
-        Err(StoreError::Throttled { store: "DynamoDB", operation: "UpdateItem scope usage" })
-    }
-
-    /// Notes a key's new state after an answer. A key that somebody else has disabled already keeps that.
-    pub(crate) async fn set_key(&self, slot: &Slot, state: KeyState) -> Result<(), StoreError> {
-        let written = self.keys.set_key_state(&slot.key, state).await?;
-        if written == KeyWrite::Applied {
-            tracing::error!(key.id = %slot.key.id, key.state = ?state, "the provider refuses this key: `darkroom keys list`");
-        }
-        self.forget(slot).await;
-        Ok(())
-    }
-
-    /// Notes a scope's new state after an answer, unless it is disabled or rests longer already.
-    pub(crate) async fn set_scope(&self, slot: &Slot, state: ScopeState) -> Result<(), StoreError> {
-        for tries in 1..=CONFLICT_TRIES_MAX {
-            let scopes = self.keys.scopes(slot.scope.provider, &slot.scope.model).await?;
-            let Some(scope) = scopes.into_iter().find(|scope| scope.project == slot.scope.project) else {
-                break;
+                }
+                Choice::NoneUsable => return Ok(Look::NoneUsable),
             };
-            if !is_stricter(state, scope.state)
-                || self.keys.set_scope_state(&scope, state).await? == KeyWrite::Applied
-            {
-                break;
+            // Opening a secret takes a while: it is done before a slot is reserved, and the slot is then chosen anew. No race
+            // was lost: it is no try.
+            let Some(secrets) = self.secrets(&mut seen, &pick).await? else { continue };
+            if let Some(slots) = self.reserve(&mut seen, pick, secrets).await? {
+                let mut slots = slots.into_iter();
+                let first = slots.next();
+                invocation.leave(slots);
+                if let Some(slot) = first {
+                    return Ok(Look::Slot(Box::new(slot)));
+                }
             }
             pause(tries).await;
+            tries += 1;
+            // One lost race is an accident; after two, others are at work and what was read is out of date.
+            if tries > 2 {
+                self.refresh_scopes(&mut seen, model).await?;
+            }
         }
-        tracing::warn!(scope.project = %slot.scope.project, scope.model = %slot.scope.model, scope.state = ?state,
-            "the provider refuses this scope");
-        self.forget(slot).await;
-        Ok(())
+        // Others want the same scopes: that is no fault of a store. The job waits on its record.
+        Ok(Look::FreeAt(now().plus(Duration::from_secs(1)).plus(conflict_pause(6, random_fraction()) * 4)))
+    }
+
+    /// The secrets of the keys that were picked; `None` when one had to be opened, or is gone.
+    async fn secrets(&self, seen: &mut Seen, pick: &Pick) -> Result<Option<Vec<Secret>>, StoreError> {
+        let mut secrets = Vec::with_capacity(pick.keys.len());
+        for index in &pick.keys {
+            let Some(key) = seen.keys.get(*index).cloned() else { return Ok(None) };
+            let Some(secret) = self.secrets.get(&key.id, now()) else {
+                if !self.open(&key).await? {
+                    seen.keys.retain(|other| other.id != key.id);
+                }
+                return Ok(None);
+            };
+            secrets.push(secret);
+        }
+        Ok(Some(secrets))
+    }
+
+    /// Reserves what was picked; `None` after a lost race.
+    async fn reserve(
+        &self,
+        seen: &mut Seen,
+        pick: Pick,
+        secrets: Vec<Secret>,
+    ) -> Result<Option<Vec<Slot>>, StoreError> {
+        let Some(scope) = seen.scopes.get(pick.scope).cloned() else { return Ok(None) };
+        let keys: Vec<_> = pick.keys.iter().filter_map(|index| seen.keys.get(*index).cloned()).collect();
+        let asked_at = now();
+        let written = self.keys.reserve(&scope, &pick.slots, asked_at).await?;
+        seen.took(now().since(asked_at));
+        let scope = match written {
+            Written::Applied(scope) => scope,
+            Written::Refused(current) => {
+                seen.put_scope(pick.scope, current);
+                return Ok(None);
+            }
+        };
+        seen.put_scope(pick.scope, Some(scope.clone()));
+        seen.turn = pick.scope + 1;
+        let until = |at: Timestamp| at.plus(tolerance(self.rules.quota_minute));
+        let slots = pick.slots.at.iter().zip(keys.into_iter().zip(secrets)).map(|(at, (key, secret))| Slot {
+            at: *at,
+            until: until(*at),
+            key,
+            scope: scope.clone(),
+            secret,
+        });
+        let mut slots: Vec<_> = slots.collect();
+        if let Some(trial) = slots.first_mut().filter(|slot| !slot.key.standing.is_proven())
+            && !self.begin_key_trial(seen, trial).await?
+        {
+            self.end_trial(&slots).await;
+            return Ok(None);
+        }
+        Ok(Some(slots))
+    }
+
+    /// Takes the key's trial for this slot; `false` when somebody else has it.
+    async fn begin_key_trial(&self, seen: &mut Seen, slot: &mut Slot) -> Result<bool, StoreError> {
+        let standing = Standing::Unproven { trial_until: slot.at.plus(self.rules.trial(slot.key.provider)) };
+        match self.keys.set_key_standing(&slot.key, standing).await? {
+            Written::Applied(key) => {
+                seen.put_key(key.clone());
+                slot.key = key;
+                Ok(true)
+            }
+            Written::Refused(current) => {
+                match current {
+                    Some(key) => seen.put_key(key),
+                    None => seen.keys.retain(|key| key.id != slot.key.id),
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Gives up the trials of slots that will not be used; the slots themselves are spent.
+    pub(crate) async fn end_trial(&self, slots: &[Slot]) {
+        for slot in slots.iter().filter(|slot| slot.is_trial()) {
+            self.learn_nothing(slot).await;
+        }
     }
 
     /// Makes the next look read the table.
-    async fn forget(&self, slot: &Slot) {
-        let seen = self.seen(slot.scope.provider, &slot.scope.model);
-        seen.lock().await.read_at = Timestamp::default();
+    pub(crate) async fn forget(&self, model: &Model) {
+        self.seen(model).lock().await.read_at = Timestamp::EPOCH;
     }
 
-    fn seen(&self, provider: ProviderName, model: &ModelName) -> SharedSeen {
+    pub(crate) async fn lock<'a>(&self, seen: &'a SharedSeen) -> MutexGuard<'a, Seen> {
+        seen.lock().await
+    }
+
+    pub(crate) fn seen(&self, model: &Model) -> SharedSeen {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        models.entry((provider, model.clone())).or_default().clone()
+        let seen = || {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 999")]
+            let turn = (random_fraction() * 1_000.0) as usize;
+            Arc::new(AsyncMutex::new(Seen { turn, ..Seen::default() }))
+        };
+        models.entry((model.provider, model.provider_model.clone())).or_insert_with(seen).clone()
     }
 
-    async fn refresh(
+    /// Reads scopes and keys unless the last look is younger than `fresh`.
+    pub(crate) async fn refresh(
         &self,
         seen: &mut Seen,
-        provider: ProviderName,
-        model: &ModelName,
-        at_once: bool,
+        model: &Model,
+        fresh: Duration,
     ) -> Result<(), StoreError> {
-        let at = now();
-        if !at_once && at.since(seen.read_at) < FRESH {
+        if seen.is_younger_than(fresh) {
             return Ok(());
         }
-        let (scopes, keys) = tokio::try_join!(self.keys.scopes(provider, model), self.keys.keys())?;
+        let asked_at = now();
+        let (scopes, keys) =
+            tokio::try_join!(self.keys.scopes(model.provider, &model.provider_model), self.keys.keys())?;
         seen.scopes = scopes;
-        seen.keys = keys
-            .into_iter()
-            .filter(|key| key.provider == provider && key.state == KeyState::Active)
-            .collect();
-        seen.read_at = at;
+        seen.keys = keys.into_iter().filter(|key| key.provider == model.provider).collect();
+        seen.read_at = now();
+        seen.took(seen.read_at.since(asked_at));
         Ok(())
     }
 
-    async fn secret(
-        &self,
-        seen: &mut Seen,
-        key: &ApiKey,
-        at: Timestamp,
-    ) -> Result<Option<Secret>, StoreError> {
-        if let Some((read_at, secret)) = seen.secrets.get(&key.id)
-            && at.since(*read_at) < SECRET_FRESH
-        {
-            return Ok(Some(secret.clone()));
+    async fn refresh_scopes(&self, seen: &mut Seen, model: &Model) -> Result<(), StoreError> {
+        let asked_at = now();
+        seen.scopes = self.keys.scopes(model.provider, &model.provider_model).await?;
+        seen.took(now().since(asked_at));
+        Ok(())
+    }
+
+    /// Opens a key's secret into the cache. `false` when the key is gone, or when its secret does not open, which takes
+    /// the key out of use.
+    async fn open(&self, key: &ApiKey) -> Result<bool, StoreError> {
+        match self.keys.secret(key, &self.secret_box).await? {
+            Some(Opened::Secret(secret)) => {
+                self.secrets.put(key.id.clone(), now(), secret);
+                Ok(true)
+            }
+            Some(Opened::Unusable(problem)) => {
+                let state = KeyState::Disabled { reason: KeyDisabled::Unreadable, at: now() };
+                // Of all workers the one whose write applies says it.
+                if let Written::Applied(key) = self.keys.set_key_state(key, state).await? {
+                    tracing::error!(key.id = %key.id, error = %problem, "the key is out of use: its secret does not open");
+                }
+                Ok(false)
+            }
+            None => Ok(false),
         }
-        let secret = self.keys.secret(key).await?;
-        match &secret {
-            Some(secret) => seen.secrets.insert(key.id.clone(), (at, secret.clone())),
-            None => seen.secrets.remove(&key.id),
-        };
-        Ok(secret)
     }
 }
 
 impl Seen {
-    /// The scope with the earliest free slot among those with a usable key, in turn among equals.
-    fn earliest(&self, at: Timestamp, horizon: Duration, minute: Duration) -> Option<(usize, Reservation)> {
-        let count = self.scopes.len();
-        let mut best: Option<(Timestamp, usize, Reservation)> = None;
-        for index in (0..count).map(|step| (self.turn + step) % count) {
-            let Some(scope) = self.scopes.get(index) else { continue };
-            if !self.keys.iter().any(|key| key.project == scope.project) {
-                continue;
-            }
-            let reservation = reserve(scope, at, horizon, minute);
-            let free_at = match &reservation {
-                Reservation::Slot { at, .. } | Reservation::FreeAt(at) => *at,
-                Reservation::Disabled => continue,
-            };
-            if best.as_ref().is_none_or(|(best_at, ..)| free_at < *best_at) {
-                best = Some((free_at, index, reservation));
-            }
+    fn is_younger_than(&self, fresh: Duration) -> bool {
+        now().since(self.read_at) < fresh
+    }
+
+    /// How long this process's claims take, as far as the store's latest answers tell.
+    fn lead(&self, claims: u32) -> Duration {
+        (self.round_trip * (LEAD_ROUND_TRIPS + claims / 2)).min(LEAD_MAX)
+    }
+
+    fn took(&mut self, round_trip: Duration) {
+        self.round_trip = round_trip.max(self.round_trip / 2);
+    }
+
+    /// The scope as it is now; without one it is gone.
+    fn put_scope(&mut self, index: usize, scope: Option<Scope>) {
+        match (self.scopes.get_mut(index), scope) {
+            (Some(place), Some(scope)) => *place = scope,
+            (Some(_), None) => drop(self.scopes.remove(index)),
+            (None, _) => {}
         }
-        best.map(|(_, index, reservation)| (index, reservation))
     }
 
-    /// A key of the scope's project, in turn.
-    fn key_in_turn(&self, index: usize) -> Option<ApiKey> {
-        let scope = self.scopes.get(index)?;
-        let keys: Vec<_> = self.keys.iter().filter(|key| key.project == scope.project).collect();
-        let turn = usize::try_from(scope.version).unwrap_or(0).checked_rem(keys.len())?;
-        keys.get(turn).map(|key| (*key).clone())
+    pub(crate) fn put_key(&mut self, key: ApiKey) {
+        if let Some(place) = self.keys.iter_mut().find(|other| other.id == key.id) {
+            *place = key;
+        }
     }
 }
 
-fn is_stricter(new: ScopeState, old: ScopeState) -> bool {
-    match (new, old) {
-        (_, ScopeState::Disabled { .. }) | (ScopeState::Active, ScopeState::Cooling { .. }) => false,
-        (ScopeState::Cooling { until: new, .. }, ScopeState::Cooling { until: old, .. }) => new > old,
-        (_, ScopeState::Active) | (ScopeState::Disabled { .. }, ScopeState::Cooling { .. }) => true,
-    }
+#[expect(clippy::disallowed_methods, reason = "the pause between two looks at the pool")]
+async fn sleep(pause: Duration) {
+    tokio::time::sleep(pause).await;
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pause before a lost race is run again")]
 async fn pause(tries: u32) {
-    tokio::time::sleep(conflict_pause(tries, random_fraction())).await;
+    sleep(conflict_pause(tries, random_fraction())).await;
 }

@@ -1,24 +1,34 @@
 //! From a message to a claimed job: slot, then claim. Waiting lives on the record: a message is never given back in
 //! order to wait, since each receive counts towards the dead-letter queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use darkroom_aws::config::WorkerRules;
-use darkroom_aws::{Catalogue, Commit, ImageStore, JobTable, KeyTable, StoreError, now, random_stamp};
+use darkroom_aws::{
+    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, now, random_stamp,
+};
+use darkroom_core::breaker::Pass;
+use darkroom_core::id::ModelName;
 use darkroom_core::job::{Job, Stage, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::key::KeyState;
 use darkroom_core::lifecycle::{Command, End, Ending, RefusedClaim, Seen, expires_at, refused_claim};
-use darkroom_core::limits::{AFTER_CALL, LEASE_MARGIN, LEASE_MAX, SLOT_WAIT_MAX};
+use darkroom_core::limits::{AFTER_CALL, LEASE_MARGIN, LEASE_MAX, SWEEP_READ, WORKER_SETTLE_PATIENCE};
 use darkroom_core::message::JobMessage;
-use darkroom_core::model::Model;
+use darkroom_core::model::{Model, ProviderName, routes};
 use darkroom_core::time::Timestamp;
 use darkroom_providers::Providers;
 
-use crate::pool::{Asked, Pool, Slot, SpareSlots};
+use crate::breakers::{Breakers, Entry, Told};
+use crate::invocation::{Invocation, Slot};
+use crate::pool::{Asked, Pool};
 
 /// Opening connections ahead of the first message may take this long of Lambda's ten seconds of initialisation.
 const WARM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a job whose model's keys are all out of use fails.
+const NO_KEY: &str = "no key of the pool may be used";
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +44,9 @@ pub(crate) struct Worker {
     pub(crate) jobs: JobTable,
     pub(crate) images: ImageStore,
     pub(crate) keys: KeyTable,
+    pub(crate) beat: Heartbeat,
     pub(crate) pool: Pool,
+    pub(crate) breakers: Breakers,
     pub(crate) catalogue: Catalogue,
     pub(crate) providers: Providers,
     pub(crate) rules: WorkerRules,
@@ -43,23 +55,58 @@ pub(crate) struct Worker {
 /// A claimed job in this worker's hands.
 pub(crate) struct Held<'a> {
     pub(crate) job: Job,
+    pub(crate) models: &'a [Model],
+    pub(crate) way: Open<'a>,
+    /// Calls of this attempt that were refused for their quota.
+    pub(crate) refusals: u32,
+}
+
+/// What may be called.
+pub(crate) struct Open<'a> {
+    /// The model that draws.
     pub(crate) model: &'a Model,
+    /// The slot, for a provider with keys.
     pub(crate) slot: Option<Slot>,
-    /// The invocation ends then.
-    pub(crate) ends_at: Timestamp,
+    /// The breaker's pass, for a provider on the network.
+    pub(crate) pass: Option<Pass>,
+}
+
+/// Whether anything may be called.
+pub(crate) enum Way<'a> {
+    /// This.
+    Open(Box<Open<'a>>),
+    /// Nothing until then.
+    Wait(Timestamp, WaitReason),
+    /// Nothing until a person does something: what.
+    NoneUsable(&'static str),
 }
 
 impl Worker {
-    /// Opens the connections during initialisation; to the providers only when there are keys for them.
+    /// Opens the connections during initialisation; to KMS and the providers only when there are keys for them.
     pub(crate) async fn warm(&self) {
         let (models, keys) = tokio::join!(self.catalogue.models(now()), self.keys.keys());
         if let Some(error) = models.err() {
             tracing::warn!(error = %error, "the connection to DynamoDB could not be opened ahead of the first message");
         }
-        if !keys.is_ok_and(|keys| keys.iter().any(|key| key.state == KeyState::Active)) {
-            return;
+        let active = keys.unwrap_or_default().into_iter().filter(|key| key.state == KeyState::Active);
+        let active: Vec<_> = active.collect();
+        let providers: Vec<_> = active.iter().map(|key| key.provider).collect();
+        let open = async {
+            match active.first() {
+                Some(key) => tokio::time::timeout(WARM_TIMEOUT, self.pool.warm(key)).await,
+                None => Ok(Ok(())),
+            }
+        };
+        let (opened, warmed) =
+            tokio::join!(open, tokio::time::timeout(WARM_TIMEOUT, self.providers.warm(&providers)));
+        match opened {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "KMS did not open a key ahead of the first call");
+            }
+            Err(_) => tracing::warn!("KMS did not answer ahead of the first call"),
         }
-        match tokio::time::timeout(WARM_TIMEOUT, self.providers.warm()).await {
+        match warmed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(error = %error, "the provider could not be reached ahead of the first call");
@@ -68,9 +115,17 @@ impl Worker {
         }
     }
 
+    /// Shows that it lives, beside the messages.
+    pub(crate) async fn beat(&self) {
+        if let Err(error) = self.beat.beat(now()).await {
+            tracing::warn!(error = %error, "the worker's sign of life was not stored");
+        }
+    }
+
     /// Does what a message asks for, whatever its job's state.
-    pub(crate) async fn draw(&self, message: &JobMessage, ends_at: Timestamp, spare: &SpareSlots) -> Done {
-        match Box::pin(self.try_draw(message, ends_at, spare)).await {
+    pub(crate) async fn draw(&self, message: &JobMessage, invocation: &Invocation) -> Done {
+        let drawn = Box::pin(self.try_draw(message, invocation)).await;
+        match drawn {
             Ok(()) => Done::Acknowledge,
             Err(error) => {
                 tracing::error!(job.id = %message.job_id, error = %error, "the message goes back: a store failed");
@@ -79,48 +134,123 @@ impl Worker {
         }
     }
 
-    async fn try_draw(
-        &self,
-        message: &JobMessage,
-        ends_at: Timestamp,
-        spare: &SpareSlots,
-    ) -> Result<(), StoreError> {
-        let models = self.catalogue.models(now()).await?;
-        let Some(model) = models.iter().find(|model| model.name == message.model) else {
+    async fn try_draw(&self, message: &JobMessage, invocation: &Invocation) -> Result<(), StoreError> {
+        let Some((models, at)) = self.models_with(&message.model).await? else {
             let detail = format!("the catalogue has no model {}", message.model);
             return self.end_pending(message, JobFailure::new(JobErrorCode::ModelRetired, detail)).await;
         };
-        let slot = if model.provider.needs_key() {
-            match self.pool.slot(model.provider, &model.provider_model, SLOT_WAIT_MAX, spare).await? {
-                Asked::Slot(slot) => Some(*slot),
-                Asked::FreeAt(at) => return self.defer(message, at, WaitReason::Quota).await,
-                Asked::NoneUsable => {
-                    let failure =
-                        JobFailure::new(JobErrorCode::NoUsableKey, "no key of the pool may be used");
-                    return self.end_pending(message, failure).await;
+        let Some(model) = models.get(at) else { return Ok(()) };
+        let way = match self.way(&models, model, invocation).await? {
+            Way::Open(way) => way,
+            Way::Wait(until, reason) => return self.defer(message, until, reason).await,
+            Way::NoneUsable(missing) => {
+                let failure = JobFailure::new(JobErrorCode::NoUsableKey, missing);
+                return self.end_pending(message, failure).await;
+            }
+        };
+        if let Some(slot) = &way.slot {
+            sleep_until(Pool::claims_at(slot)).await;
+        }
+        if !self.has_time_for_a_call(way.model.provider, invocation.ends_at) {
+            self.leave(*way, invocation).await;
+            return self.defer(message, now(), WaitReason::Capacity).await;
+        }
+        match self.claim(message, invocation.ends_at).await {
+            Ok(Some(job)) => {
+                let held = Held { job, models: &models, way: *way, refusals: 0 };
+                Box::pin(self.attempt(held, invocation)).await
+            }
+            refused => {
+                self.leave(*way, invocation).await;
+                refused.map(|_| ())
+            }
+        }
+    }
+
+    /// The catalogue and where this model is in it. What is not in the copy that this process has is looked for anew before
+    /// anything is ended for it.
+    async fn models_with(&self, name: &ModelName) -> Result<Option<(Arc<[Model]>, usize)>, StoreError> {
+        for fresh in [false, true] {
+            let models =
+                if fresh { self.catalogue.read(now()).await? } else { self.catalogue.models(now()).await? };
+            if let Some(at) = models.iter().position(|model| model.name == *name) {
+                return Ok(Some((models, at)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of the model's routes that is open now; otherwise what there is to wait for.
+    pub(crate) async fn way<'a>(
+        &self,
+        models: &'a [Model],
+        model: &'a Model,
+        invocation: &Invocation,
+    ) -> Result<Way<'a>, StoreError> {
+        let mut wait: Option<(Timestamp, WaitReason)> = None;
+        let mut missing = None;
+        for route in routes(models, model) {
+            match self.route(route, invocation).await? {
+                Way::Open(way) => {
+                    invocation.is_served(&model.name);
+                    return Ok(Way::Open(way));
                 }
+                Way::Wait(until, reason) if wait.is_none_or(|(earliest, _)| until < earliest) => {
+                    wait = Some((until, reason));
+                }
+                Way::Wait(..) => {}
+                Way::NoneUsable(what) => missing = missing.or(Some(what)),
+            }
+        }
+        invocation.is_served(&model.name);
+        let none = Way::NoneUsable(missing.unwrap_or(NO_KEY));
+        Ok(wait.map_or(none, |(until, reason)| Way::Wait(until, reason)))
+    }
+
+    async fn route<'a>(&self, model: &'a Model, invocation: &Invocation) -> Result<Way<'a>, StoreError> {
+        if let Some(missing) = self.providers.get(model.provider).missing_setting() {
+            return Ok(Way::NoneUsable(missing));
+        }
+        let pass = if model.provider.has_breaker() {
+            match self.breakers.enter(model).await? {
+                Entry::Go(pass) => Some(pass),
+                Entry::Wait(until) => return Ok(Way::Wait(until, WaitReason::BreakerOpen)),
             }
         } else {
             None
         };
-        if let Some(slot) = &slot {
-            sleep_until(slot.at).await;
+        if !model.provider.needs_key() {
+            return Ok(Way::Open(Box::new(Open { model, slot: None, pass })));
         }
-        if !self.has_time_for_a_call(ends_at) {
-            return self.defer(message, now(), WaitReason::Capacity).await;
+        let asked = self.pool.slot(model, invocation).await;
+        let (until, way) = match asked {
+            Ok(Asked::Slot(slot)) => {
+                return Ok(Way::Open(Box::new(Open { model, slot: Some(*slot), pass })));
+            }
+            Ok(Asked::FreeAt(at)) => (at, Ok(Way::Wait(at, WaitReason::Quota))),
+            Ok(Asked::NoneUsable) => (now().plus(SWEEP_READ), Ok(Way::NoneUsable(NO_KEY))),
+            Err(error) => (now(), Err(error)),
+        };
+        self.not_reached(model, pass, until).await;
+        way
+    }
+
+    /// Leaves what a message does not need: its slot for another, its probe for anybody.
+    pub(crate) async fn leave(&self, way: Open<'_>, invocation: &Invocation) {
+        self.not_reached(way.model, way.pass, now()).await;
+        invocation.leave(way.slot);
+    }
+
+    /// A probe that was not made gives no verdict.
+    pub(crate) async fn not_reached(&self, model: &Model, pass: Option<Pass>, until: Timestamp) {
+        if let Some(pass) = pass.filter(|pass| pass.probe.is_some()) {
+            self.breakers.tell(model, Told::NotReached(pass, until)).await;
         }
-        if let Some(job) = self.claim(message, ends_at).await? {
-            return self.attempt(Held { job, model, slot, ends_at }, spare).await;
-        }
-        if let Some(slot) = slot {
-            spare.put(slot);
-        }
-        Ok(())
     }
 
     /// Whether a call that starts now can end, be stored and settled before the invocation does.
-    pub(crate) fn has_time_for_a_call(&self, ends_at: Timestamp) -> bool {
-        ends_at.since(now()) >= self.rules.call_timeout + AFTER_CALL
+    pub(crate) fn has_time_for_a_call(&self, provider: ProviderName, ends_at: Timestamp) -> bool {
+        ends_at.since(now()) >= self.rules.call_timeout(provider) + AFTER_CALL
     }
 
     /// Takes the job and counts its first call; `None` when it is not to be drawn by this message.
@@ -191,7 +321,7 @@ impl Worker {
 
     /// Settles a job; a lost race is somebody else's settlement and only logged.
     pub(crate) async fn settle(&self, job: &Job, command: &Command, at: Timestamp) -> Result<(), StoreError> {
-        match self.jobs.commit(job, command, &random_stamp(), at).await? {
+        match self.jobs.commit(job, command, &random_stamp(), at, WORKER_SETTLE_PATIENCE).await? {
             Commit::Applied(job) => {
                 let outcome = job.status().as_str();
                 let seconds = at.since(job.order.created_at).as_secs_f64();
@@ -219,7 +349,7 @@ impl Worker {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the wait for a slot's second")]
-async fn sleep_until(at: Timestamp) {
+pub(crate) async fn sleep_until(at: Timestamp) {
     let wait = at.since(now());
     if wait > Duration::ZERO {
         tokio::time::sleep(wait).await;

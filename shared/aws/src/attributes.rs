@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::time::Timestamp;
 
@@ -20,6 +21,10 @@ pub struct ItemError {
 
 pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
+}
+
+pub(crate) fn binary(value: &[u8]) -> AttributeValue {
+    AttributeValue::B(Blob::new(value))
 }
 
 pub(crate) fn number(value: impl Into<u64>) -> AttributeValue {
@@ -53,6 +58,14 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn text(self, name: &'static str) -> Result<&'a str, ItemError> {
         self.optional_text(name)?.ok_or(problem(name, "is missing"))
+    }
+
+    pub(crate) fn binary(self, name: &'static str) -> Result<&'a [u8], ItemError> {
+        match self.0.get(name) {
+            None => Err(problem(name, "is missing")),
+            Some(AttributeValue::B(value)) => Ok(value.as_ref()),
+            Some(_) => Err(problem(name, "is not binary")),
+        }
     }
 
     /// A text parsed into a type of ours.

@@ -6,9 +6,11 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::region::Region;
+use darkroom_core::limits::{AFTER_CALL, WORKER_SETTLE_PATIENCE};
 
 use crate::config::{ConfigError, Environment};
 
@@ -21,6 +23,16 @@ pub struct Clients {
     pub s3: aws_sdk_s3::Client,
     /// Queues.
     pub sqs: aws_sdk_sqs::Client,
+    base: Base,
+}
+
+/// What every client is made of.
+#[derive(Clone, Debug)]
+struct Base {
+    region: Region,
+    credentials: SharedCredentialsProvider,
+    http: SharedHttpClient,
+    kms_endpoint: Option<String>,
 }
 
 /// Where AWS is and who we are there.
@@ -38,6 +50,8 @@ pub struct Access {
 pub struct Endpoints {
     /// DynamoDB.
     pub dynamodb: Option<String>,
+    /// KMS.
+    pub kms: Option<String>,
     /// S3.
     pub s3: Option<String>,
     /// SQS.
@@ -62,6 +76,7 @@ impl Access {
             credentials: SharedCredentialsProvider::new(credentials),
             endpoints: Endpoints {
                 dynamodb: environment.optional("AWS_ENDPOINT_URL_DYNAMODB"),
+                kms: environment.optional("AWS_ENDPOINT_URL_KMS"),
                 s3: environment.optional("AWS_ENDPOINT_URL_S3"),
                 sqs: environment.optional("AWS_ENDPOINT_URL_SQS"),
             },
@@ -71,17 +86,19 @@ impl Access {
 
 /// A connection that takes longer is given up and tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// One try of a call to a table or queue.
+/// One try of a call to a table, a queue or KMS.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One try of storing a picture: 20 MB at 4 MB/s.
 const PUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A call with all its tries.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(9);
+pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(9);
 
-const _: () = assert!(
-    OPERATION_TIMEOUT.as_secs() * 2 <= darkroom_core::limits::AFTER_CALL.as_secs(),
-    "storing and settling fit in what a worker keeps for them"
-);
+const _: () = {
+    // Storing a picture ends within OPERATION_TIMEOUT, a settlement within that or its patience.
+    let (storing, patience) = (OPERATION_TIMEOUT.as_secs(), WORKER_SETTLE_PATIENCE.as_secs());
+    let settling = if patience > storing { patience } else { storing };
+    assert!(storing + settling <= AFTER_CALL.as_secs(), "both fit in what a worker keeps for them");
+};
 /// Tries of reads and stamped writes.
 const TRIES: u32 = 3;
 
@@ -91,13 +108,6 @@ impl Clients {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let timeouts = |attempt: Duration| {
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_attempt_timeout(attempt)
-                .operation_timeout(OPERATION_TIMEOUT)
-                .build()
-        };
         let retries = RetryConfig::standard().with_max_attempts(TRIES);
         let region = Region::new(access.region.clone());
         let version = BehaviorVersion::latest();
@@ -119,9 +129,9 @@ impl Clients {
         s3.set_endpoint_url(access.endpoints.s3.clone());
         let mut sqs = aws_sdk_sqs::Config::builder()
             .behavior_version(version)
-            .region(region)
+            .region(region.clone())
             .credentials_provider(access.credentials.clone())
-            .http_client(http)
+            .http_client(http.clone())
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
             .retry_config(retries);
         sqs.set_endpoint_url(access.endpoints.sqs.clone());
@@ -129,6 +139,34 @@ impl Clients {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
+            base: Base {
+                region,
+                credentials: access.credentials.clone(),
+                http,
+                kms_endpoint: access.endpoints.kms.clone(),
+            },
         }
     }
+
+    /// KMS, for the worker and the operator's command. It is made on request, so that the linker leaves its code out of
+    /// the functions that never ask.
+    pub fn kms(&self) -> aws_sdk_kms::Client {
+        let mut kms = aws_sdk_kms::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(self.base.region.clone())
+            .credentials_provider(self.base.credentials.clone())
+            .http_client(self.base.http.clone())
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT))
+            .retry_config(RetryConfig::standard().with_max_attempts(TRIES));
+        kms.set_endpoint_url(self.base.kms_endpoint.clone());
+        aws_sdk_kms::Client::from_conf(kms.build())
+    }
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build()
 }

@@ -25,7 +25,7 @@ pub fn random_fraction() -> f64 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the random source")]
-fn random_bytes<const N: usize>() -> [u8; N] {
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {
         // Without randomness no write could tell itself from another's: go no further.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use darkroom_core::breaker;
 use darkroom_core::lifecycle::Bounds;
 use darkroom_core::limits;
+use darkroom_core::model::ProviderName;
 use darkroom_core::sweep::Rules;
 use thiserror::Error;
 
@@ -57,11 +59,31 @@ impl<'a> Environment<'a> {
         least: u64,
         most: u64,
     ) -> Result<u64, ConfigError> {
-        let Some(text) = self.optional(variable) else { return Ok(default) };
-        text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| ConfigError {
+        self.optional_number(variable, least, most).map(|number| number.unwrap_or(default))
+    }
+
+    /// A whole number within bounds, or none.
+    fn optional_number(
+        &self,
+        variable: &'static str,
+        least: u64,
+        most: u64,
+    ) -> Result<Option<u64>, ConfigError> {
+        let Some(text) = self.optional(variable) else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.map(Some).ok_or_else(|| ConfigError {
             variable,
             problem: format!("is {text:?}; it must be a whole number from {least} to {most}"),
         })
+    }
+
+    fn optional_seconds(
+        &self,
+        variable: &'static str,
+        least: u64,
+        most: u64,
+    ) -> Result<Option<Duration>, ConfigError> {
+        self.optional_number(variable, least, most).map(|number| number.map(Duration::from_secs))
     }
 
     fn seconds(
@@ -129,6 +151,32 @@ pub fn image_bucket(environment: &Environment<'_>) -> Result<String, ConfigError
     environment.required("DARKROOM_IMAGE_BUCKET")
 }
 
+/// The KMS key that the pool's secrets are sealed under: an id, an ARN or an alias.
+///
+/// # Errors
+/// Names the variable when it is missing or none of these.
+pub fn kms_key(environment: &Environment<'_>) -> Result<String, ConfigError> {
+    let variable = "DARKROOM_KMS_KEY";
+    let key = environment.required(variable)?;
+    let name = key.strip_prefix("alias/").unwrap_or(&key);
+    let is_known = match key.strip_prefix("arn:") {
+        // arn:PARTITION:kms:REGION:ACCOUNT:key/ID, or :alias/NAME.
+        Some(arn) => {
+            arn.split(':').nth(1) == Some("kms") && (arn.contains(":key/") || arn.contains(":alias/"))
+        }
+        None => !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_/".contains(&b)),
+    };
+    if is_known {
+        return Ok(key);
+    }
+    Err(ConfigError {
+        variable,
+        problem: format!(
+            "is {key:?}; it must be a KMS key's id, its ARN (arn:…:kms:…) or an alias (alias/…)"
+        ),
+    })
+}
+
 /// What submit goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubmitRules {
@@ -162,14 +210,20 @@ impl SubmitRules {
 pub struct WorkerRules {
     /// Bounds of attempts and calls.
     pub bounds: Bounds,
-    /// One provider call.
-    pub call_timeout: Duration,
+    /// One provider call, when it is not the provider's own default.
+    pub call_timeout: Option<Duration>,
     /// The provider's minute.
     pub quota_minute: Duration,
+    /// When breakers open, and for how long; [`WorkerRules::breaker`] for a provider's own.
+    breaker: breaker::Rules,
     /// Days a settled record is kept.
     pub ttl_days: u64,
     /// Gemini's base URL, when it is not the vendor's.
     pub gemini_base_url: Option<String>,
+    /// OpenAI's base URL, when it is not the vendor's.
+    pub openai_base_url: Option<String>,
+    /// Forge's base URL; without one there is no Forge.
+    pub forge_base_url: Option<String>,
 }
 
 impl WorkerRules {
@@ -180,22 +234,60 @@ impl WorkerRules {
     pub fn read(environment: &Environment<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             bounds: bounds(environment)?,
-            call_timeout: environment.seconds(
-                "DARKROOM_CALL_TIMEOUT_SECONDS",
-                limits::CALL_TIMEOUT,
-                1,
-                180,
-            )?,
-            quota_minute: environment.seconds(
-                "DARKROOM_QUOTA_MINUTE_SECONDS",
-                limits::QUOTA_MINUTE,
-                1,
-                60,
-            )?,
+            call_timeout: environment.optional_seconds("DARKROOM_CALL_TIMEOUT_SECONDS", 1, 180)?,
+            quota_minute: quota_minute(environment)?,
+            breaker: breaker_rules(environment)?,
             ttl_days: ttl_days(environment)?,
             gemini_base_url: environment.optional("DARKROOM_GEMINI_BASE_URL"),
+            openai_base_url: environment.optional("DARKROOM_OPENAI_BASE_URL"),
+            forge_base_url: environment.optional("DARKROOM_FORGE_BASE_URL"),
         })
     }
+
+    /// When a provider's breakers open, for how long, and when a probe that has not answered has died.
+    pub fn breaker(&self, provider: ProviderName) -> breaker::Rules {
+        breaker::Rules { probe: self.trial(provider), ..self.breaker }
+    }
+
+    /// Whoever makes the first call of a key, a scope or a closed breaker has died when that takes longer.
+    pub fn trial(&self, provider: ProviderName) -> Duration {
+        self.call_timeout(provider) + limits::AFTER_CALL
+    }
+
+    /// How long one call to a provider may take, connecting included.
+    pub fn call_timeout(&self, provider: ProviderName) -> Duration {
+        self.call_timeout.unwrap_or(match provider {
+            ProviderName::Forge => limits::FORGE_CALL_TIMEOUT,
+            ProviderName::Local | ProviderName::Gemini | ProviderName::OpenAi => limits::CALL_TIMEOUT,
+        })
+    }
+}
+
+fn quota_minute(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
+    environment.seconds("DARKROOM_QUOTA_MINUTE_SECONDS", limits::QUOTA_MINUTE, 1, 60)
+}
+
+fn breaker_rules(environment: &Environment<'_>) -> Result<breaker::Rules, ConfigError> {
+    let open = environment.seconds("DARKROOM_BREAKER_OPEN_SECONDS", limits::BREAKER_OPEN, 1, 3_600)?;
+    let open_max =
+        environment.seconds("DARKROOM_BREAKER_OPEN_MAX_SECONDS", limits::BREAKER_OPEN_MAX, 1, 3_600)?;
+    if open_max < open {
+        return Err(ConfigError {
+            variable: "DARKROOM_BREAKER_OPEN_MAX_SECONDS",
+            problem: format!(
+                "is {}; it must be at least DARKROOM_BREAKER_OPEN_SECONDS, {}",
+                open_max.as_secs(),
+                open.as_secs()
+            ),
+        });
+    }
+    Ok(breaker::Rules {
+        failures: environment.count("DARKROOM_BREAKER_FAILURES", limits::BREAKER_FAILURES, 1_000)?,
+        open,
+        open_max,
+        exhausted_rounds: environment.count("DARKROOM_EXHAUSTED_ROUNDS", limits::EXHAUSTED_ROUNDS, 1_000)?,
+        probe: limits::CALL_TIMEOUT + limits::AFTER_CALL,
+    })
 }
 
 /// What the sweeper goes by.
@@ -205,6 +297,8 @@ pub struct SweepRules {
     pub rules: Rules,
     /// From one scheduled sweep to the next.
     pub every: Duration,
+    /// The provider's minute.
+    pub quota_minute: Duration,
 }
 
 impl SweepRules {
@@ -245,6 +339,7 @@ impl SweepRules {
                 ttl_days: ttl_days(environment)?,
             },
             every,
+            quota_minute: quota_minute(environment)?,
         })
     }
 }

@@ -7,8 +7,9 @@ use thiserror::Error;
 /// A store did not do what it was asked. Refused conditions are not errors.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The store asks us to slow down: try again later; nothing was written.
-    #[error("{store} is throttling {operation}: try again later")]
+    /// The store asks us to slow down, or other writes of the same item were in the way: try again later. The try that
+    /// was answered so wrote nothing; an earlier one whose answer was lost may have.
+    #[error("{store} is too busy for {operation}: try again later")]
     Throttled {
         /// The store.
         store: &'static str,
@@ -30,7 +31,7 @@ pub enum StoreError {
     },
     /// The store refused the call itself: a missing table or permission. Trying again does not help.
     #[error(
-        "{store} refused {operation} ({code}: {message}): check the table, queue or bucket and the function's policy"
+        "{store} refused {operation} ({code}: {message}): check the table, queue, bucket or KMS key, and the caller's policy"
     )]
     Refused {
         /// The store.
@@ -78,7 +79,7 @@ impl StoreError {
             return Self::Unavailable { store, operation, code: code.to_owned(), source: Some(error.into()) };
         };
         let code = service.err().code().unwrap_or("unknown").to_owned();
-        if is_throttling(&code) {
+        if is_contention(&code) {
             return Self::Throttled { store, operation };
         }
         if is_server_fault(&code) {
@@ -94,8 +95,27 @@ impl StoreError {
     }
 }
 
-/// Codes with which the stores ask for a slower pace (AWS SDK reference, "retryable throttling errors").
-pub(crate) fn is_throttling(code: &str) -> bool {
+/// Codes that say nothing about the data: a conflict, or that the pace is too fast (AWS SDK reference, "retryable
+/// throttling errors").
+pub(crate) fn is_contention(code: &str) -> bool {
+    is_conflict(code) || is_throttling(code)
+}
+
+/// Codes with which another write of the same item, then under way, stopped this one. DynamoDB API reference:
+/// `TransactionConflict` is a reason of a cancelled transaction, `TransactionConflictException` what a single write is
+/// answered. S3 API reference, `PutObject` with `If-None-Match`: on 409 "retry the upload".
+pub(crate) fn is_conflict(code: &str) -> bool {
+    matches!(
+        code,
+        "TransactionConflict"
+            | "TransactionConflictException"
+            | "TransactionInProgressException"
+            | "ConditionalRequestConflict"
+            | "OperationAborted"
+    )
+}
+
+fn is_throttling(code: &str) -> bool {
     matches!(
         code,
         "ThrottlingException"
@@ -107,8 +127,6 @@ pub(crate) fn is_throttling(code: &str) -> bool {
             | "RequestThrottled"
             | "SlowDown"
             | "TooManyRequestsException"
-            | "TransactionConflict"
-            | "TransactionInProgressException"
     )
 }
 
@@ -118,6 +136,9 @@ fn is_server_fault(code: &str) -> bool {
         "InternalServerError"
             | "InternalFailure"
             | "InternalError"
+            | "KMSInternalException"
+            | "DependencyTimeoutException"
+            | "KeyUnavailableException"
             | "ServiceUnavailable"
             | "unknown"
             | "RequestTimeout"

@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use bytes::Bytes;
-use darkroom_core::id::JobId;
 use darkroom_core::image::{ImageFormat, StoredImage};
+use darkroom_core::job::Job;
+use darkroom_core::retry::Patience;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
-use crate::error::StoreError;
+use crate::clients::OPERATION_TIMEOUT;
+use crate::error::{StoreError, is_conflict};
+use crate::tries::Tries;
 
 /// The image bucket.
 #[derive(Clone, Debug)]
@@ -22,15 +27,17 @@ pub struct ImageStore {
 /// A picture is served under a link that lives this long.
 const LINK_LIFE: Duration = Duration::from_secs(900);
 
-/// The object's key: it contains the attempt, so that attempts never overwrite each other, and the hash,
-/// so that an object that is there already is this one.
-pub fn image_key(job: &JobId, attempt: u32, sha256: &str, format: ImageFormat) -> String {
+/// The object's key for a picture that the job's attempt drew. It contains the job's time of creation, so that a key that
+/// is used again after years never shares an object that expires before its record; the attempt, so that attempts never
+/// overwrite each other; and the hash, so that an object that is there already is this one.
+pub fn image_key(job: &Job, sha256: &str, format: ImageFormat) -> String {
     let extension = match format {
         ImageFormat::Png => "png",
         ImageFormat::Jpeg => "jpg",
         ImageFormat::Webp => "webp",
     };
-    format!("images/{job}/{attempt}/{sha256}.{extension}")
+    let (id, attempt, created_at) = (&job.id, job.attempt, job.order.created_at.as_millis());
+    format!("images/{id}/{created_at}/{attempt}/{sha256}.{extension}")
 }
 
 impl ImageStore {
@@ -40,11 +47,26 @@ impl ImageStore {
     }
 
     /// Stores a picture under `image.key`, never over another. Idempotent: the key holds the hash, so an
-    /// object that is there already has these bytes. The store checks the hash.
+    /// object that is there already has these bytes. The store checks the hash. Ends within 9 seconds, the tries after
+    /// another put of the same key that was under way included.
     pub async fn put(&self, image: &StoredImage, bytes: Bytes) -> Result<(), StoreError> {
+        let mut tries = Tries::new(Patience::For(OPERATION_TIMEOUT));
+        loop {
+            let call = self.put_object(image, bytes.clone()).send();
+            let Err(error) = tries.send(Box::pin(call)).await else { return Ok(()) };
+            if error.raw_response().is_some_and(|response| response.status().as_u16() == 412) {
+                return Ok(());
+            }
+            let conflict = error.code().is_some_and(is_conflict);
+            if !(conflict && tries.pause().await) {
+                return Err(StoreError::from_sdk("S3", "PutObject", error));
+            }
+        }
+    }
+
+    fn put_object(&self, image: &StoredImage, bytes: Bytes) -> PutObjectFluentBuilder {
         let hash = HEXLOWER_PERMISSIVE.decode(image.sha256.as_bytes()).unwrap_or_default();
-        let sent = self
-            .client
+        self.client
             .put_object()
             .bucket(&self.bucket)
             .key(&image.key)
@@ -54,15 +76,6 @@ impl ImageStore {
             .checksum_sha256(BASE64.encode(&hash))
             .content_length(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
             .body(ByteStream::from(bytes))
-            .send()
-            .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
-                Some(412) => Ok(()),
-                _ => Err(StoreError::from_sdk("S3", "PutObject", error)),
-            },
-        }
     }
 
     /// A link to the picture that lives 15 minutes, and not longer than the function's own credentials.

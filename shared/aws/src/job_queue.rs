@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
-use darkroom_core::message::JobMessage;
+use darkroom_core::message::Message;
 
 use crate::error::StoreError;
 
@@ -48,13 +48,13 @@ impl JobQueue {
 
     /// Sends a message, to be received after `delay` (whole seconds, rounded up, at most 900).
     /// The group makes the queue fair between users (SQS fair queues); its order means nothing.
-    pub async fn send(&self, message: &JobMessage, delay: Duration) -> Result<(), StoreError> {
+    pub async fn send(&self, message: &Message, delay: Duration) -> Result<(), StoreError> {
         let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
         self.client
             .send_message()
             .queue_url(&self.url)
             .message_body(message.body())
-            .message_group_id(message.user.fair_group())
+            .message_group_id(message.group())
             .delay_seconds(i32::try_from(seconds).unwrap_or(900))
             .send()
             .await

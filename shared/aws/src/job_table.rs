@@ -1,28 +1,33 @@
 //! The jobs table: the record is the truth, and also the outbox that the sweeper works off.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::id::{JobId, Stamp, UserId};
-use darkroom_core::job::Job;
+use darkroom_core::job::{Job, Stage};
 use darkroom_core::ledger::{LedgerError, Tokens};
 use darkroom_core::lifecycle::{Command, apply};
 use darkroom_core::limits::{INDEX_SHARDS, POSITION_ENTRIES_MAX};
 use darkroom_core::position::Waiting;
 use darkroom_core::request::Prompt;
-use darkroom_core::retry::CONFLICT_TRIES_MAX;
+use darkroom_core::retry::Patience;
 use darkroom_core::time::Timestamp;
 
 use crate::attributes::{Item, Reader, millis, number, text};
-use crate::error::StoreError;
+use crate::error::{StoreError, is_conflict};
+use crate::expression::Expression;
 use crate::items::job::{from_item, name, to_item};
 use crate::job_write::job_write;
 use crate::keys::{Key, PK, SK, readable_key};
 use crate::ledger_table::LedgerTable;
-use crate::transaction::{self, Outcome};
+use crate::transaction::{self, Outcome, Refusal};
+use crate::tries::Tries;
 
 /// The jobs, and the ledger that their transactions also write.
 #[derive(Clone, Debug)]
@@ -35,7 +40,9 @@ pub struct JobTable {
 /// What a conditional write came to.
 #[derive(Clone)]
 pub enum Commit {
-    /// It was written, now or by an earlier try of the same write; the record as it is now.
+    /// It was written, now or by an earlier try of the same write; the record as it is now. After a settlement that
+    /// names its attempt, or by the attempt's own picture, the version may be too low: signs of life since the job was
+    /// read count there.
     Applied(Job),
     /// The condition did not hold; the record as it was.
     Refused(Job),
@@ -52,6 +59,15 @@ pub enum Created {
     Existing(Job),
     /// The balance refuses; nothing was written.
     Refused(LedgerError),
+}
+
+/// Every record of the table.
+#[derive(Default)]
+pub struct Records {
+    /// Those that can be read.
+    pub jobs: Vec<Job>,
+    /// One [`StoreError::Unreadable`] for each that cannot: it names the key and the problem.
+    pub unreadable: Vec<StoreError>,
 }
 
 /// A page of a list.
@@ -75,8 +91,9 @@ impl JobTable {
         Self { client, table, ledger }
     }
 
-    /// Makes the job once and sets its price aside, in one transaction; `long_prompt` is kept beside the record
-    /// until `long_prompt_expires_at`. Idempotent: the same job again is [`Created::Existing`].
+    /// Makes the job once and sets its price aside, in one transaction; a long prompt is kept beside the record until
+    /// its time. Idempotent: the same job again is [`Created::Existing`], as long as its record has not expired at the
+    /// new job's time of creation.
     pub async fn create(
         &self,
         job: Job,
@@ -85,21 +102,20 @@ impl JobTable {
     ) -> Result<Created, StoreError> {
         let cost: Tokens = job.order.cost;
         let mut actions = vec![
-            transaction::put_if_absent(&self.table, to_item(&job))?,
+            transaction::put_if_absent_or_expired(&self.table, to_item(&job), job.order.created_at)?,
             self.ledger.hold(&job.user, cost, inflight_max)?,
         ];
         if let Some((prompt, expires_at)) = long_prompt {
             let mut body = Key::Body(&job.id).attributes();
             body.insert(name::PROMPT.to_owned(), text(prompt.reveal()));
             body.insert(name::TTL.to_owned(), number(expires_at.as_seconds()));
-            // The record's absence, in this transaction, guards it too. A prompt that outlived the record of a key
-            // that is used again is replaced.
+            // The record's condition, in this transaction, guards it too. The prompt of an expired or deleted record
+            // whose key is used again is replaced.
             actions.push(transaction::put(&self.table, body)?);
         }
-        let refusals = match transaction::write(&self.client, "TransactWriteItems submit", actions).await? {
-            Outcome::Applied => return Ok(Created::New(job)),
-            Outcome::Refused(refusals) => refusals,
-        };
+        let sent =
+            transaction::write(&self.client, "TransactWriteItems submit", actions, Patience::Tries).await?;
+        let Outcome::Refused(refusals) = sent else { return Ok(Created::New(job)) };
         if let Some(item) = refusals.first().and_then(|refusal| refusal.item.as_ref()) {
             let existing = read(item)?;
             // Our own stamp on a job nobody else can have made: the answer to our first try was lost.
@@ -114,25 +130,75 @@ impl JobTable {
     }
 
     /// Applies a command. One that settles also ends the hold and writes the ledger's entry, all or nothing.
-    /// Idempotent by `op`, which must be fresh for each command.
+    /// Idempotent by `op`, which must be fresh for each command. `now` dates the entry. While other writes of the
+    /// record or the balance are in the way it goes on for `patience`: it ends within the longer of that and 9 seconds.
     pub async fn commit(
         &self,
         job: &Job,
         command: &Command,
         op: &Stamp,
         now: Timestamp,
+        patience: Duration,
     ) -> Result<Commit, StoreError> {
-        match command.settlement() {
-            None => self.update(&job.id, command, op).await,
-            Some(_) => self.settle(job, command, op, now).await,
+        let patience = Patience::For(patience);
+        let Some(settlement) = command.settlement() else {
+            return self.write(&job.id, command, op, patience).await;
+        };
+        // The ticket and the price are the copy's, so it must be of this very submission.
+        let record = job_write(command, op).require(name::CREATED_AT, "=", millis(job.order.created_at));
+        let record = transaction::update(&self.table, Key::Job(&job.id).attributes(), record)?;
+        let [balance, entry] = self.ledger.settle(job, settlement, now, op)?;
+        let actions = vec![record, balance, entry];
+        match transaction::write(&self.client, "TransactWriteItems settle", actions, patience).await? {
+            Outcome::Applied => self.settled(job, command, op).await,
+            Outcome::Refused(refusals) => not_settled(job, command, op, &refusals),
         }
     }
 
-    /// Applies a command that leaves the tokens held, to a job known by its id alone.
+    /// Applies a command that leaves the tokens held, to a job known by its id alone. Idempotent by `op`, as
+    /// [`JobTable::commit`] is.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a command that settles: without the job there is no price to settle.
     pub async fn update(&self, id: &JobId, command: &Command, op: &Stamp) -> Result<Commit, StoreError> {
-        let write = job_write(command, op);
-        let sent = self
-            .client
+        if command.settlement().is_some() {
+            return Err(StoreError::Refused {
+                store: "DynamoDB",
+                operation: "UpdateItem job",
+                code: "not built".to_owned(),
+                message: "a command that settles is committed with its job".to_owned(),
+            });
+        }
+        self.write(id, command, op, Patience::Tries).await
+    }
+
+    async fn write(
+        &self,
+        id: &JobId,
+        command: &Command,
+        op: &Stamp,
+        patience: Patience,
+    ) -> Result<Commit, StoreError> {
+        let mut tries = Tries::new(patience);
+        loop {
+            let call = self.update_item(id, job_write(command, op)).send();
+            let error = match tries.send(Box::pin(call)).await {
+                Ok(UpdateItemOutput { attributes: Some(item), .. }) => {
+                    return read(&item).map(Commit::Applied);
+                }
+                Ok(_) => return Ok(Commit::Absent),
+                Err(error) => error,
+            };
+            // A transaction, a settlement, is writing the record at this moment.
+            let conflict = error.code().is_some_and(is_conflict);
+            if !(conflict && tries.pause().await) {
+                return refused_or(command, op, error);
+            }
+        }
+    }
+
+    fn update_item(&self, id: &JobId, write: Expression) -> UpdateItemFluentBuilder {
+        self.client
             .update_item()
             .table_name(&self.table)
             .set_key(Some(Key::Job(id).attributes()))
@@ -142,48 +208,15 @@ impl JobTable {
             .set_expression_attribute_values(Some(write.values))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        match sent {
-            Ok(answer) => {
-                answer.attributes.as_ref().map_or(Ok(Commit::Absent), |item| read(item).map(Commit::Applied))
-            }
-            Err(error) => refused_or(command, op, error),
-        }
     }
 
-    async fn settle(
-        &self,
-        job: &Job,
-        command: &Command,
-        op: &Stamp,
-        now: Timestamp,
-    ) -> Result<Commit, StoreError> {
-        let Some(settlement) = command.settlement() else { return self.update(&job.id, command, op).await };
-        let record =
-            transaction::update(&self.table, Key::Job(&job.id).attributes(), job_write(command, op))?;
-        let [balance, entry] = self.ledger.settle(job, settlement, now, op)?;
-        let outcome =
-            transaction::write(&self.client, "TransactWriteItems settle", vec![record, balance, entry])
-                .await?;
-        let refusals = match outcome {
-            // What was read before may be behind in progress alone; the settled record does not show it.
-            Outcome::Applied => {
-                return Ok(Commit::Applied(apply(job, command, op.clone()).unwrap_or_else(|_| job.clone())));
-            }
-            Outcome::Refused(refusals) => refusals,
-        };
-        if let Some(record) = refusals.first().filter(|refusal| refusal.failed) {
-            return record
-                .item
-                .as_ref()
-                .map_or(Ok(Commit::Absent), |item| read(item).map(|job| own_or_refused(command, op, job)));
+    /// The record after a settlement: a transaction does not return it, so it is computed, or read where the copy may
+    /// be of an earlier attempt than the one that ended.
+    async fn settled(&self, job: &Job, command: &Command, op: &Stamp) -> Result<Commit, StoreError> {
+        match apply(job, command, op.clone()) {
+            Ok(settled) if is_of_the_attempt_that_ended(job, command) => Ok(Commit::Applied(settled)),
+            _ => Ok(self.get(&job.id).await?.map_or(Commit::Absent, Commit::Applied)),
         }
-        Err(StoreError::Books {
-            job: job.id.to_string(),
-            problem: "it is unsettled, but the balance holds too little or a settle entry is there"
-                .to_owned(),
-        })
     }
 
     /// The record, strongly consistent.
@@ -197,11 +230,11 @@ impl JobTable {
         prompt(&item).map(Some)
     }
 
-    /// The prompts that are kept beside these records.
+    /// The prompts that are kept beside these records. One that cannot be read is logged and left out.
     pub async fn long_prompts(&self, ids: &[&JobId]) -> Result<HashMap<JobId, Prompt>, StoreError> {
-        let keys = ids.iter().map(|id| Key::Body(id).attributes()).collect();
-        let items = self.batch_get(keys).await?;
-        items.iter().map(|item| Ok((item_id(item)?, prompt(item)?))).collect()
+        let items = self.batch_get(&ids.iter().copied().collect(), Key::Body).await?;
+        let read = |item| Ok((item_id(item)?, prompt(item)?));
+        Ok(items.iter().filter_map(|item| readable(read(item))).collect())
     }
 
     /// Ids of jobs due until `until`, oldest first, as the index lists them: a hint, to be read again.
@@ -236,7 +269,8 @@ impl JobTable {
         Ok((entries, complete))
     }
 
-    /// Every due-index entry of every shard, however many: for the operator's sweep by age and audit.
+    /// Every job with an entry in the due index, however many: for the operator's sweep by age and audit. One that
+    /// cannot be read is logged and left out.
     pub async fn all_live(&self) -> Result<Vec<Job>, StoreError> {
         let mut ids = Vec::new();
         for shard in 0..INDEX_SHARDS {
@@ -255,8 +289,8 @@ impl JobTable {
     }
 
     /// Every record of the table: for the operator's audit.
-    pub async fn scan(&self) -> Result<Vec<Job>, StoreError> {
-        let (mut jobs, mut start) = (Vec::new(), None);
+    pub async fn scan(&self) -> Result<Records, StoreError> {
+        let (mut records, mut start) = (Records::default(), None);
         loop {
             let answer = self
                 .client
@@ -268,28 +302,29 @@ impl JobTable {
                 .await
                 .map_err(|error| StoreError::from_sdk("DynamoDB", "Scan jobs", error))?;
             for item in answer.items().iter().filter(|item| Reader(item).text(SK) == Ok("JOB")) {
-                jobs.push(read(item)?);
+                match read(item) {
+                    Ok(job) => records.jobs.push(job),
+                    Err(error) => records.unreadable.push(error),
+                }
             }
             start = answer.last_evaluated_key().cloned();
             if start.is_none() {
-                return Ok(jobs);
+                return Ok(records);
             }
         }
     }
 
-    /// The records of these ids, strongly consistent, in the order asked; absent ones are left out.
+    /// The records of these ids, strongly consistent, each once, in the order asked. Absent ones are left out, and so is
+    /// one that cannot be read, which is logged: it must not stop the others.
     pub async fn read_many(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
-        let keys = ids.iter().map(|id| Key::Job(id).attributes()).collect();
-        let mut found: HashMap<JobId, Job> = HashMap::new();
-        for item in self.batch_get(keys).await? {
-            let job = read(&item)?;
-            found.insert(job.id.clone(), job);
-        }
+        let items = self.batch_get(&ids.iter().collect(), Key::Job).await?;
+        let mut found: HashMap<JobId, Job> =
+            items.iter().filter_map(|item| readable(read(item))).map(|job| (job.id.clone(), job)).collect();
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
     /// A user's jobs that `wanted` accepts, newest first, from after `after`. Reads at most 500 records; a page can
-    /// be short, or empty, and still have a next.
+    /// be short, or empty, and still have a next. A record that cannot be read is logged and left out.
     pub async fn list(
         &self,
         user: &UserId,
@@ -297,11 +332,12 @@ impl JobTable {
         limit: usize,
         wanted: impl Fn(&Job) -> bool,
     ) -> Result<Page, StoreError> {
+        let mut start = after.as_ref().map(|(created_at, id)| user_entry(user, *created_at, id));
         let (mut jobs, mut cursor, mut read_so_far) = (Vec::new(), after, 0);
+        let page = limit.saturating_mul(2).min(BATCH_GET_MAX);
         loop {
-            let page = limit.saturating_mul(2).min(BATCH_GET_MAX);
-            let (ids, more) = self.user_page(user, cursor.as_ref(), page).await?;
-            read_so_far += ids.len();
+            let (ids, next) = self.user_page(user, start, page).await?;
+            read_so_far += page;
             let records = self.read_many(&ids.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>()).await?;
             let mut by_id: HashMap<_, _> = records.into_iter().map(|job| (job.id.clone(), job)).collect();
             for (created_at, id) in ids {
@@ -311,27 +347,23 @@ impl JobTable {
                     return Ok(Page { jobs, next: cursor });
                 }
             }
-            if !more {
+            if next.is_none() {
                 return Ok(Page { jobs, next: None });
             }
             if read_so_far >= LIST_READ_MAX {
                 return Ok(Page { jobs, next: cursor });
             }
+            start = next;
         }
     }
 
+    /// A page of a user's index entries, newest first, and where the next one starts.
     async fn user_page(
         &self,
         user: &UserId,
-        after: Option<&(Timestamp, JobId)>,
+        start: Option<Item>,
         limit: usize,
-    ) -> Result<(Vec<(Timestamp, JobId)>, bool), StoreError> {
-        let start = after.map(|(created_at, id)| {
-            let mut key = Key::Job(id).attributes();
-            key.insert(name::USER.to_owned(), text(user.as_str()));
-            key.insert(name::CREATED_AT.to_owned(), millis(*created_at));
-            key
-        });
+    ) -> Result<(Vec<(Timestamp, JobId)>, Option<Item>), StoreError> {
         let answer = self
             .client
             .query()
@@ -346,12 +378,9 @@ impl JobTable {
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("DynamoDB", "Query by_user", error))?;
-        let ids = answer
-            .items()
-            .iter()
-            .map(|item| Ok((time(item, name::CREATED_AT)?, item_id(item)?)))
-            .collect::<Result<_, StoreError>>()?;
-        Ok((ids, answer.last_evaluated_key().is_some()))
+        let ids =
+            answer.items().iter().filter_map(|item| readable(index_entry(item, name::CREATED_AT))).collect();
+        Ok((ids, answer.last_evaluated_key))
     }
 
     /// The first entries of every shard of a sharded index, and whether each was cut.
@@ -401,9 +430,10 @@ impl JobTable {
         let entries = answer
             .items()
             .iter()
-            .map(|item| Ok(Waiting { wait_at: time(item, order)?, job_id: item_id(item)? }))
-            .collect::<Result<_, StoreError>>()?;
-        Ok((entries, answer.last_evaluated_key().cloned()))
+            .filter_map(|item| readable(index_entry(item, order)))
+            .map(|(wait_at, job_id)| Waiting { wait_at, job_id })
+            .collect();
+        Ok((entries, answer.last_evaluated_key))
     }
 
     async fn get_item(&self, key: Key<'_>) -> Result<Option<Item>, StoreError> {
@@ -418,27 +448,25 @@ impl JobTable {
             .map_err(|error| StoreError::from_sdk("DynamoDB", "GetItem job", error))
     }
 
-    /// BatchGetItem in chunks; keys that the store left unprocessed are asked again with jitter.
-    async fn batch_get(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
+    /// BatchGetItem in chunks; keys that the store left unprocessed are asked again with jitter. A set, because
+    /// DynamoDB refuses a call that names a key twice.
+    async fn batch_get<'a>(
+        &self,
+        ids: &BTreeSet<&'a JobId>,
+        key: impl Fn(&'a JobId) -> Key<'a>,
+    ) -> Result<Vec<Item>, StoreError> {
+        let keys: Vec<_> = ids.iter().map(|id| key(id).attributes()).collect();
         let mut items = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(BATCH_GET_MAX) {
-            let (mut left, mut tries) = (chunk.to_vec(), 1);
-            while !left.is_empty() {
-                if tries > CONFLICT_TRIES_MAX {
-                    return Err(StoreError::Throttled { store: "DynamoDB", operation: "BatchGetItem" });
-                }
-                if tries > 1 {
-                    transaction::pause(tries).await;
-                }
+            let (mut left, mut tries) = (chunk.to_vec(), Tries::new(Patience::Tries));
+            loop {
                 let request =
                     KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build().map_err(
                         |error| StoreError::from_sdk("DynamoDB", "BatchGetItem", not_built(error)),
                     )?;
-                let answer = self
-                    .client
-                    .batch_get_item()
-                    .request_items(&self.table, request)
-                    .send()
+                let call = self.client.batch_get_item().request_items(&self.table, request).send();
+                let answer = tries
+                    .send(Box::pin(call))
                     .await
                     .map_err(|error| StoreError::from_sdk("DynamoDB", "BatchGetItem", error))?;
                 items.extend(
@@ -449,7 +477,12 @@ impl JobTable {
                     .and_then(|mut tables| tables.remove(&self.table))
                     .map(|unprocessed| unprocessed.keys)
                     .unwrap_or_default();
-                tries += 1;
+                if left.is_empty() {
+                    break;
+                }
+                if !tries.pause().await {
+                    return Err(StoreError::Throttled { store: "DynamoDB", operation: "BatchGetItem" });
+                }
             }
         }
         Ok(items)
@@ -472,6 +505,31 @@ fn refused_or(command: &Command, op: &Stamp, error: SdkError<UpdateItemError>) -
     }
 }
 
+/// Sorts a refused settlement: our own earlier success, a lost race, no such job, or books that contradict the record.
+fn not_settled(job: &Job, command: &Command, op: &Stamp, refusals: &[Refusal]) -> Result<Commit, StoreError> {
+    match refusals.first() {
+        Some(Refusal { failed: true, item: Some(item) }) => {
+            read(item).map(|job| own_or_refused(command, op, job))
+        }
+        Some(Refusal { failed: true, item: None }) => Ok(Commit::Absent),
+        _ => Err(StoreError::Books {
+            job: job.id.to_string(),
+            problem: "it is unsettled, but the balance holds too little or a settle entry is there"
+                .to_owned(),
+        }),
+    }
+}
+
+/// Whether a copy of the job is of the attempt that an applied settlement ended. A command that names the attempt says
+/// so itself. A picture is taken in any attempt, but none begins before the lease of the copy's is over.
+fn is_of_the_attempt_that_ended(job: &Job, command: &Command) -> bool {
+    match (command, &job.stage) {
+        (Command::Capture { end, .. }, Stage::Processing(held)) => end.now < held.lease_until,
+        (Command::Capture { .. } | Command::CancelPending { .. }, _) => false,
+        _ => true,
+    }
+}
+
 /// Our stamp, and the state still as we made it: the answer to an earlier try of this write was lost.
 fn own_or_refused(command: &Command, op: &Stamp, job: Job) -> Commit {
     if job.op == *op && command.has_made(&job) { Commit::Applied(job) } else { Commit::Refused(job) }
@@ -480,6 +538,11 @@ fn own_or_refused(command: &Command, op: &Stamp, job: Job) -> Commit {
 fn read(item: &Item) -> Result<Job, StoreError> {
     from_item(item)
         .map_err(|problem| StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() })
+}
+
+/// What could be read; what could not is logged and left out.
+fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!(error = %error, "left out: run `darkroom tokens audit`")).ok()
 }
 
 fn unreadable(item: &Item, attribute: &str) -> StoreError {
@@ -493,12 +556,21 @@ fn item_id(item: &Item) -> Result<JobId, StoreError> {
     Reader(item).parsed(PK, |text| JobId::parse(text).ok()).map_err(|_| unreadable(item, PK))
 }
 
-fn time(item: &Item, attribute: &'static str) -> Result<Timestamp, StoreError> {
-    Reader(item).time(attribute).map_err(|_| unreadable(item, attribute))
+/// An index entry: the time that it is ordered by, and the job's id.
+fn index_entry(item: &Item, order: &'static str) -> Result<(Timestamp, JobId), StoreError> {
+    let time = Reader(item).time(order).map_err(|_| unreadable(item, order))?;
+    Ok((time, item_id(item)?))
+}
+
+/// A job's key in the index `by_user`.
+fn user_entry(user: &UserId, created_at: Timestamp, id: &JobId) -> Item {
+    let mut key = Key::Job(id).attributes();
+    key.insert(name::USER.to_owned(), text(user.as_str()));
+    key.insert(name::CREATED_AT.to_owned(), millis(created_at));
+    key
 }
 
 fn prompt(item: &Item) -> Result<Prompt, StoreError> {
-    Reader(item)
-        .parsed(name::PROMPT, |text| Prompt::parse(text).ok())
-        .map_err(|_| unreadable(item, name::PROMPT))
+    let stored = Reader(item).text(name::PROMPT).map_err(|_| unreadable(item, name::PROMPT))?;
+    Ok(Prompt::from_stored(stored.to_owned()))
 }

@@ -3,7 +3,8 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::Stamp;
-use darkroom_core::job::Status;
+use darkroom_core::job::{Status, WaitReason};
+use darkroom_core::job_error::JobErrorCode;
 use darkroom_core::ledger::Settlement;
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing};
 use darkroom_core::time::Timestamp;
@@ -28,7 +29,15 @@ pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
             let write = held(write, *attempt)
                 .require_absent(name::CANCEL_REQUESTED)
                 .set(name::LAST_FAILURE, text(code.as_str()));
-            waiting(write, *now, *not_before, *not_before, "retry")
+            waiting(write, *now, *not_before, *not_before, WaitReason::Retry)
+        }
+        // A claim has counted the try, so there is one to give back.
+        Command::Release { attempt, now, not_before, reason } => {
+            let write = held(write, *attempt)
+                .require_absent(name::CANCEL_REQUESTED)
+                .require(name::TRIES, ">=", number(1_u32))
+                .subtract(name::TRIES, 1);
+            waiting(write, *now, *not_before, *not_before, *reason)
         }
         Command::Defer { attempt, not_before, reason } => write
             .require(name::STATUS, "=", status(Status::Pending))
@@ -61,8 +70,8 @@ pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
         Command::Requeue { seen, now, due_at } => {
             let write = as_seen(write, Seen::Processing(*seen))
                 .require_absent(name::CANCEL_REQUESTED)
-                .set(name::LAST_FAILURE, text("timeout"));
-            waiting(write, *now, *now, *due_at, "capacity")
+                .set(name::LAST_FAILURE, text(JobErrorCode::Timeout.as_str()));
+            waiting(write, *now, *now, *due_at, WaitReason::Capacity)
         }
     }
 }
@@ -74,7 +83,7 @@ fn status(status: Status) -> AttributeValue {
 fn claim(write: Expression, now: Timestamp, lease_until: Timestamp, bounds: Bounds) -> Expression {
     write
         .require_absent(name::CANCEL_REQUESTED)
-        .require(name::ATTEMPT, "<", number(bounds.attempts_max))
+        .require(name::TRIES, "<", number(bounds.attempts_max))
         .require(name::CALLS, "<", number(bounds.calls_max))
         .require(name::DEADLINE_AT, ">", millis(now))
         .require_either([
@@ -83,6 +92,7 @@ fn claim(write: Expression, now: Timestamp, lease_until: Timestamp, bounds: Boun
         ])
         .set(name::STATUS, status(Status::Processing))
         .add(name::ATTEMPT, 1)
+        .add(name::TRIES, 1)
         .add(name::CALLS, 1)
         .set(name::LEASE_UNTIL, millis(lease_until))
         .set(name::DUE_AT, millis(lease_until))
@@ -119,7 +129,7 @@ fn waiting(
     wait_at: Timestamp,
     not_before: Timestamp,
     due_at: Timestamp,
-    reason: &str,
+    reason: WaitReason,
 ) -> Expression {
     write
         .set(name::STATUS, status(Status::Pending))
@@ -127,7 +137,7 @@ fn waiting(
         .set(name::NOT_BEFORE, millis(not_before))
         .set(name::DUE_AT, millis(due_at))
         .set(name::WAKES, number(0_u32))
-        .set(name::WAIT_REASON, text(reason))
+        .set(name::WAIT_REASON, text(reason.as_str()))
         .remove(&[name::LEASE_UNTIL, name::CLAIMED_AT, name::HEARTBEAT_AT, name::PROGRESS])
 }
 

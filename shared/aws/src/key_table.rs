@@ -6,18 +6,19 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use darkroom_core::id::{KeyId, ModelName};
-use darkroom_core::key::{ApiKey, KeyState, Scope, ScopeState, Secret};
+use darkroom_core::key::{ApiKey, Scope, Secret};
 use darkroom_core::model::{Model, ProviderName};
-use darkroom_core::quota::Usage;
 
-use crate::attributes::{Item, json, number, text};
+use crate::attributes::{Item, Reader, text};
+use crate::clock::random_stamp;
 use crate::error::StoreError;
 use crate::expression::Expression;
 use crate::items::ItemError;
 use crate::items::key::{
-    KEY_PROJECTION, api_key, api_key_item, model, model_item, name, scope, scope_item, secret,
+    KEY_PROJECTION, api_key, api_key_item, model, model_item, name, scope, scope_item, sealed_secret,
 };
 use crate::keys::{API_KEY_PARTITION, Key, MODEL_PARTITION, PK, SCOPE_PREFIX, readable_key, scope_partition};
+use crate::secret_box::{Context, Opened, SecretBox};
 
 /// The keys table.
 #[derive(Clone, Debug)]
@@ -35,15 +36,36 @@ pub enum KeyWrite {
     Refused,
 }
 
+/// What a conditional write of a key, scope or breaker came to, with the value as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written<T> {
+    /// It was written.
+    Applied(T),
+    /// It is not as it was seen, but like this; `None` when it is absent.
+    Refused(Option<T>),
+}
+
+/// The same for an item.
+pub(crate) enum Stamped {
+    Applied,
+    Refused(Option<Item>),
+}
+
 impl KeyTable {
     /// The table of this name.
     pub const fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Adds a key with its secret; [`KeyWrite::Refused`] when this secret is there already.
-    pub async fn add_key(&self, key: &ApiKey, secret: &Secret) -> Result<KeyWrite, StoreError> {
-        self.put_if_absent("PutItem key", api_key_item(key, secret)).await
+    /// Adds a key with its secret, sealed; [`KeyWrite::Refused`] when this secret is there already.
+    pub async fn add_key(
+        &self,
+        key: &ApiKey,
+        secret: &Secret,
+        secrets: &SecretBox,
+    ) -> Result<KeyWrite, StoreError> {
+        let sealed = secrets.seal(secret, self.context(key)).await?;
+        self.put_if_absent("PutItem key", api_key_item(key, &sealed)).await
     }
 
     /// Adds a scope; [`KeyWrite::Refused`] when this project has one for the model already.
@@ -97,59 +119,21 @@ impl KeyTable {
         }
     }
 
-    /// A key's secret; `None` when the key is gone.
-    pub async fn secret(&self, key: &ApiKey) -> Result<Option<Secret>, StoreError> {
-        let item = self.get(Key::ApiKey(key.provider, &key.project, &key.id)).await?;
-        item.as_ref().map(|item| secret(item).map_err(|problem| unreadable(item, &problem))).transpose()
-    }
-
-    /// Stores a scope's usage, and that its rest is over, if nobody wrote the scope since it was read.
-    pub async fn reserve(
-        &self,
-        scope: &Scope,
-        state: ScopeState,
-        usage: &Usage,
-    ) -> Result<KeyWrite, StoreError> {
-        let write = Expression::default()
-            .set(name::USAGE, json(usage))
-            .set(name::STATE, json(&state))
-            .add(name::VERSION, 1)
-            .require(name::VERSION, "=", number(scope.version));
-        self.conditional("UpdateItem scope usage", scope_key(scope), write).await
-    }
-
-    /// Stores a scope's state if nobody wrote the scope since it was read.
-    pub async fn set_scope_state(&self, scope: &Scope, state: ScopeState) -> Result<KeyWrite, StoreError> {
-        let write = Expression::default().set(name::STATE, json(&state)).add(name::VERSION, 1).require(
-            name::VERSION,
-            "=",
-            number(scope.version),
-        );
-        self.conditional("UpdateItem scope state", scope_key(scope), write).await
-    }
-
-    /// Stores a scope's limits if nobody wrote the scope since it was read.
-    pub async fn set_scope_limits(
-        &self,
-        scope: &Scope,
-        requests_per_minute: u32,
-        requests_per_day: Option<u32>,
-    ) -> Result<KeyWrite, StoreError> {
-        let write = Expression::default().set(name::RPM, number(requests_per_minute)).add(name::VERSION, 1);
-        let write = match requests_per_day {
-            Some(limit) => write.set(name::RPD, number(limit)),
-            None => write.remove(&[name::RPD]),
+    /// A key's secret, opened; `None` when the key is gone. A secret that was altered, or is another key's, is
+    /// [`Opened::Unusable`]: it concerns this key alone and is no error.
+    pub async fn secret(&self, key: &ApiKey, secrets: &SecretBox) -> Result<Option<Opened>, StoreError> {
+        let Some(item) = self.get(Key::ApiKey(key.provider, &key.project, &key.id)).await? else {
+            return Ok(None);
         };
-        let write = write.require(name::VERSION, "=", number(scope.version));
-        self.conditional("UpdateItem scope limits", scope_key(scope), write).await
+        match sealed_secret(&item) {
+            Ok(sealed) => secrets.open(&sealed, self.context(key)).await.map(Some),
+            Err(problem) => Ok(Some(Opened::Unusable(problem))),
+        }
     }
 
-    /// Stores a key's state if it still has the state that was read.
-    pub async fn set_key_state(&self, key: &ApiKey, state: KeyState) -> Result<KeyWrite, StoreError> {
-        let write =
-            Expression::default().set(name::STATE, json(&state)).require(name::STATE, "=", json(&key.state));
-        self.conditional("UpdateItem key state", Key::ApiKey(key.provider, &key.project, &key.id), write)
-            .await
+    /// What a key's envelope is bound to.
+    fn context<'a>(&'a self, key: &'a ApiKey) -> Context<'a> {
+        Context { table: &self.table, key: &key.id }
     }
 
     /// Removes a key and its secret; [`KeyWrite::Refused`] when it is gone already.
@@ -167,6 +151,14 @@ impl KeyTable {
         self.get(Key::Heartbeat("ping")).await.map(|_| ())
     }
 
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.table
+    }
+
     pub(crate) async fn get(&self, key: Key<'_>) -> Result<Option<Item>, StoreError> {
         self.client
             .get_item()
@@ -176,6 +168,31 @@ impl KeyTable {
             .await
             .map(|answer| answer.item)
             .map_err(|error| StoreError::from_sdk("DynamoDB", "GetItem keys", error))
+    }
+
+    /// Writes if the condition holds, with a fresh stamp: a refused write that finds its own stamp had succeeded, and its
+    /// answer was lost.
+    pub(crate) async fn stamped(
+        &self,
+        operation: &'static str,
+        key: Key<'_>,
+        write: Expression,
+    ) -> Result<Stamped, StoreError> {
+        let op = random_stamp();
+        match self.write(key, write.set(name::OP, text(op.as_str()))).await {
+            Ok(_) => Ok(Stamped::Applied),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                    let is_ours =
+                        |item: &&Item| Reader(item).text(name::OP).is_ok_and(|text| text == op.as_str());
+                    Ok(match refused.item() {
+                        Some(item) if is_ours(&item) => Stamped::Applied,
+                        item => Stamped::Refused(item.cloned()),
+                    })
+                }
+                _ => Err(StoreError::from_sdk("DynamoDB", operation, error)),
+            },
+        }
     }
 
     pub(crate) async fn write(
@@ -194,21 +211,6 @@ impl KeyTable {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await
-    }
-
-    async fn conditional(
-        &self,
-        operation: &'static str,
-        key: Key<'_>,
-        write: Expression,
-    ) -> Result<KeyWrite, StoreError> {
-        match self.write(key, write).await {
-            Ok(_) => Ok(KeyWrite::Applied),
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(KeyWrite::Refused),
-                _ => Err(StoreError::from_sdk("DynamoDB", operation, error)),
-            },
-        }
     }
 
     async fn put_if_absent(&self, operation: &'static str, item: Item) -> Result<KeyWrite, StoreError> {
@@ -249,7 +251,7 @@ impl KeyTable {
     }
 
     /// All of a partition, strongly consistent.
-    async fn partition<T>(
+    pub(crate) async fn partition<T>(
         &self,
         partition: &str,
         projection: Option<&[&str]>,
@@ -286,10 +288,6 @@ impl KeyTable {
     }
 }
 
-const fn scope_key(scope: &Scope) -> Key<'_> {
-    Key::Scope(scope.provider, &scope.model, &scope.project)
-}
-
-fn unreadable(item: &Item, problem: &ItemError) -> StoreError {
+pub(crate) fn unreadable(item: &Item, problem: &ItemError) -> StoreError {
     StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() }
 }

@@ -25,10 +25,14 @@ pub(crate) enum Key<'a> {
     Settle(&'a UserId, &'a Ticket),
     /// ledger. Tokens given; immutable. `<user>` / `GRANT#<operation id>`.
     Grant(&'a UserId, &'a str),
-    /// keys. An API key with its secret; mutable. `KEY` / `<provider>#<project>#<key id>`.
+    /// ledger. Never written: read to see whether the table answers. `-` / `NONE`.
+    NoEntry,
+    /// keys. An API key with its sealed secret; mutable. `KEY` / `<provider>#<project>#<key id>`.
     ApiKey(ProviderName, &'a ProjectName, &'a KeyId),
     /// keys. A project's quota of a model; mutable. `SCOPE#<provider>#<model>` / `<project>`.
     Scope(ProviderName, &'a ModelName, &'a ProjectName),
+    /// keys. A model's breaker, once it has failed; mutable. `BREAKER` / `<provider>#<model>`.
+    Breaker(ProviderName, &'a ModelName),
     /// keys. A model of the catalogue. `MODEL` / `<name>`.
     Model(&'a ModelName),
     /// keys. When a function last ran. `HB` / `<function>`.
@@ -41,6 +45,8 @@ pub(crate) const SETTLE_PREFIX: &str = "E#";
 pub(crate) const GRANT_PREFIX: &str = "GRANT#";
 /// Partition of all API keys.
 pub(crate) const API_KEY_PARTITION: &str = "KEY";
+/// Partition of the breakers.
+pub(crate) const BREAKER_PARTITION: &str = "BREAKER";
 /// Partition of the catalogue.
 pub(crate) const MODEL_PARTITION: &str = "MODEL";
 
@@ -62,10 +68,12 @@ impl Key<'_> {
                 (user.to_string(), format!("{SETTLE_PREFIX}{}#SETTLE", ticket.as_str()))
             }
             Self::Grant(user, op_id) => (user.to_string(), format!("{GRANT_PREFIX}{op_id}")),
+            Self::NoEntry => ("-".to_owned(), "NONE".to_owned()),
             Self::ApiKey(provider, project, id) => {
                 (API_KEY_PARTITION.to_owned(), format!("{provider}#{project}#{id}"))
             }
             Self::Scope(provider, model, project) => (scope_partition(provider, model), project.to_string()),
+            Self::Breaker(provider, model) => (BREAKER_PARTITION.to_owned(), format!("{provider}#{model}")),
             Self::Model(name) => (MODEL_PARTITION.to_owned(), name.to_string()),
             Self::Heartbeat(function) => ("HB".to_owned(), function.to_owned()),
         }

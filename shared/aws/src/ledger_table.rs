@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 use darkroom_core::id::{JobId, Stamp, UserId};
 use darkroom_core::job::Job;
 use darkroom_core::ledger::{Balance, LedgerError, Settlement, Tokens};
+use darkroom_core::retry::Patience;
 use darkroom_core::time::Timestamp;
 
 use crate::attributes::{Item, Reader, millis, number, text};
@@ -81,6 +82,18 @@ impl LedgerTable {
         answer.item.as_ref().map_or(Ok(Balance::default()), read_balance)
     }
 
+    /// Answers when the table answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(Key::NoEntry.attributes()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| StoreError::from_sdk("DynamoDB", "GetItem ledger", error))
+    }
+
     /// Gives tokens once per operation id: the same id gives nothing again.
     pub async fn grant(
         &self,
@@ -105,10 +118,13 @@ impl LedgerTable {
             transaction::put_if_absent(&self.table, entry)?,
             transaction::update(&self.table, Key::Balance(user).attributes(), add)?,
         ];
-        let refusals = match transaction::write(&self.client, "TransactWriteItems grant", actions).await? {
-            Outcome::Applied => return Ok(Granted::Now),
-            Outcome::Refused(refusals) => refusals,
-        };
+        let refusals =
+            match transaction::write(&self.client, "TransactWriteItems grant", actions, Patience::Tries)
+                .await?
+            {
+                Outcome::Applied => return Ok(Granted::Now),
+                Outcome::Refused(refusals) => refusals,
+            };
         let given =
             refusals.first().filter(|refusal| refusal.failed).and_then(|refusal| refusal.item.as_ref());
         let Some(given) = given else {
@@ -123,8 +139,8 @@ impl LedgerTable {
         Ok(if before == tokens { Granted::Before } else { Granted::OtherNumber(before) })
     }
 
-    /// A user's entries from behind `after` (a sort key that a page before gave), at most `limit`: grants, by
-    /// operation id, then settlements, newest job first.
+    /// A user's entries from behind `after` (a sort key that a page before gave), at most `limit`: grants, from the last
+    /// operation id to the first as texts compare, then settlements, newest job first.
     pub async fn entries(
         &self,
         user: &UserId,

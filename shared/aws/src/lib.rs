@@ -2,6 +2,7 @@
 //!
 //! Every write of a live job, a balance, a key or a scope is conditional and names the state it expects. A
 //! refused condition is an outcome ([`Commit::Refused`]), not an error.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod attributes;
 mod catalogue;
@@ -11,6 +12,7 @@ pub mod config;
 mod error;
 mod expression;
 mod heartbeat;
+mod image_probe;
 mod image_store;
 pub mod items;
 mod job_queue;
@@ -19,15 +21,22 @@ mod job_write;
 mod key_table;
 mod keys;
 mod ledger_table;
+mod pool_table;
+mod secret_box;
 mod sweep;
 mod transaction;
+mod tries;
 
 pub use catalogue::Catalogue;
 pub use clock::{now, random_fraction, random_stamp};
 pub use error::StoreError;
+pub use heartbeat::Heartbeat;
+pub use image_probe::{ImageProbe, PROBE_PREFIX};
 pub use image_store::{ImageStore, image_key};
+pub use items::key::KEY_PROJECTION;
 pub use job_queue::{JobQueue, QueueDepth};
-pub use job_table::{Commit, Created, JobTable, Page};
-pub use key_table::{KeyTable, KeyWrite};
+pub use job_table::{Commit, Created, JobTable, Page, Records};
+pub use key_table::{KeyTable, KeyWrite, Written};
 pub use ledger_table::{Entry, Granted, LedgerTable};
+pub use secret_box::{Opened, SecretBox, Unusable};
 pub use sweep::{Sweep, SweepReport, SweepResult, SweptJob};

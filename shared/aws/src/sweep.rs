@@ -1,18 +1,23 @@
 //! Carries out what `core::sweep` decides. The schedule and `darkroom sweep` run exactly this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use darkroom_core::id::{JobId, UserId};
-use darkroom_core::job::{Job, Status};
+use darkroom_core::breaker::Gate;
+use darkroom_core::id::{JobId, ModelName, UserId};
+use darkroom_core::job::{Job, Stage, Status};
 use darkroom_core::lifecycle::Command;
-use darkroom_core::sweep::{AgeAction, Rules, SweepAction, sweep_action, sweep_by_age};
+use darkroom_core::limits::SETTLE_PATIENCE;
+use darkroom_core::model::{Model, routes};
+use darkroom_core::pace::Pace;
+use darkroom_core::sweep::{AgeAction, Rules, SweepAction, paced, sweep_action, sweep_by_age};
 use darkroom_core::time::{Timestamp, readable};
 use tokio::task::JoinSet;
 
 use crate::clock::random_stamp;
 use crate::error::StoreError;
-use crate::{Commit, JobQueue, JobTable};
+use crate::{Catalogue, Commit, JobQueue, JobTable, KeyTable};
 
 /// The sweeper: dispatcher of what is due and undertaker of what is lost.
 #[derive(Clone, Debug)]
@@ -21,8 +26,32 @@ pub struct Sweep {
     pub jobs: JobTable,
     /// Where due jobs are sent.
     pub queue: JobQueue,
+    /// Keys, scopes and breakers: a backlog is woken no faster than they allow.
+    pub keys: KeyTable,
+    catalogue: Arc<Catalogue>,
+    /// The provider's minute.
+    pub quota_minute: Duration,
     /// What to do with which.
     pub rules: Rules,
+    promised: Promised,
+}
+
+/// The moments for which jobs were woken, by model: until a worker has reserved them, no table shows them.
+#[derive(Clone, Debug, Default)]
+struct Promised(Arc<Mutex<HashMap<ModelName, Vec<Timestamp>>>>);
+
+impl Promised {
+    fn of(&self, model: &ModelName, now: Timestamp) -> Vec<Timestamp> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(moments) = all.get_mut(model) else { return Vec::new() };
+        moments.retain(|at| *at > now);
+        moments.clone()
+    }
+
+    fn add(&self, model: &ModelName, at: Timestamp) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(model.clone()).or_default().push(at);
+    }
 }
 
 /// What a sweep did, or would do, with one job.
@@ -36,7 +65,7 @@ pub struct SweptJob {
     pub status: Status,
     /// Since its submission.
     pub age: Duration,
-    /// `send`, `requeue`, `fail`, `cancel` or `request_cancel`.
+    /// `send`, `wait`, `requeue`, `fail`, `cancel` or `request_cancel`.
     pub action: &'static str,
     /// Why, in words, where it fails.
     pub detail: Option<String>,
@@ -97,20 +126,90 @@ impl SweepReport {
 const CONCURRENCY: usize = 16;
 
 impl Sweep {
+    /// A sweep of these jobs.
+    pub fn new(
+        jobs: JobTable,
+        keys: KeyTable,
+        queue: JobQueue,
+        quota_minute: Duration,
+        rules: Rules,
+    ) -> Self {
+        let catalogue = Arc::new(Catalogue::new(keys.clone()));
+        Self { jobs, queue, keys, catalogue, quota_minute, rules, promised: Promised::default() }
+    }
+
     /// Looks at every job that is due by `now` (and a little ahead) and does what is due. A `dry_run` writes
-    /// nothing. Safe at any time and beside any other sweep: each act is conditional on what was read.
+    /// nothing. Safe at any time and beside any other sweep: each act is conditional on what was read. A job that cannot
+    /// be read is logged and left out.
     pub async fn pass(&self, now: Timestamp, dry_run: bool) -> Result<SweepReport, StoreError> {
         let (ids, complete) = self.jobs.due(now.plus(self.rules.ahead)).await?;
-        let jobs = self.jobs.read_many(&ids).await?;
+        let mut jobs = self.jobs.read_many(&ids).await?;
         let oldest_due = jobs.iter().filter_map(Job::due_at).min().map(|due_at| now.since(due_at));
-        let acts = jobs
-            .into_iter()
-            .filter_map(|job| {
-                let action = sweep_action(&job, now, &self.rules);
-                Act::of(job, action)
-            })
-            .collect();
+        jobs.sort_by_key(waits_since);
+        let mut paces = self.paces(&jobs, now).await?;
+        let mut acts = Vec::new();
+        for job in jobs {
+            let mut action = sweep_action(&job, now, &self.rules);
+            if let Some(pace) = paces.get_mut(&job.order.model) {
+                action = paced(&job, action, pace, now, &self.rules);
+            }
+            if let SweepAction::Send { delay, .. } = &action
+                && !dry_run
+            {
+                self.promised.add(&job.order.model, now.plus(*delay));
+            }
+            acts.extend(Act::of(job, action));
+        }
         Ok(SweepReport { jobs: self.carry_out(acts, now, dry_run).await, oldest_due, complete })
+    }
+
+    /// The pace of each model that a waiting job of these asks for and whose provider limits calls.
+    async fn paces(&self, jobs: &[Job], now: Timestamp) -> Result<HashMap<ModelName, Pace>, StoreError> {
+        let mut paces = HashMap::new();
+        let waiting: BTreeSet<&ModelName> =
+            jobs.iter().filter(|job| job.status() == Status::Pending).map(|job| &job.order.model).collect();
+        if waiting.is_empty() {
+            return Ok(paces);
+        }
+        let models = self.catalogue.models(now).await?;
+        for model in models.iter().filter(|model| waiting.contains(&model.name)) {
+            if let Some(pace) = self.pace(&models, model, now).await? {
+                paces.insert(model.name.clone(), pace);
+            }
+        }
+        Ok(paces)
+    }
+
+    /// The pace of the first of the model's routes whose breaker is closed, or else of the model itself.
+    async fn pace(
+        &self,
+        models: &[Model],
+        model: &Model,
+        now: Timestamp,
+    ) -> Result<Option<Pace>, StoreError> {
+        let mut first = None;
+        for route in routes(models, model) {
+            if !route.provider.has_breaker() {
+                return Ok(None);
+            }
+            let breaker = self.keys.breaker(route.provider, &route.provider_model).await?;
+            let is_closed = breaker.gate(now) == Gate::Closed;
+            if first.is_none() || is_closed {
+                first = Some((route, breaker));
+            }
+            if is_closed {
+                break;
+            }
+        }
+        let Some((route, breaker)) = first else { return Ok(None) };
+        if !route.provider.needs_key() {
+            return Ok(Some(Pace::keyless(&breaker, now)));
+        }
+        let (scopes, keys) =
+            tokio::try_join!(self.keys.scopes(route.provider, &route.provider_model), self.keys.keys())?;
+        let keys: Vec<_> = keys.into_iter().filter(|key| key.provider == route.provider).collect();
+        let promised = self.promised.of(&model.name, now);
+        Ok(Some(Pace::new(&scopes, &keys, &breaker, now, self.quota_minute, &promised)))
     }
 
     /// Ends every live job older than `max_age`; one with a live lease is only asked to end.
@@ -162,7 +261,7 @@ impl Sweep {
 
     /// Writes, then sends: a message that is sent without its mark would be sent again each pass.
     async fn act(&self, act: &Act, now: Timestamp) -> SweepResult {
-        match self.jobs.commit(&act.job, &act.command, &random_stamp(), now).await {
+        match self.jobs.commit(&act.job, &act.command, &random_stamp(), now, SETTLE_PATIENCE).await {
             Ok(Commit::Applied(_)) => {}
             Ok(Commit::Refused(_) | Commit::Absent) => return SweepResult::LostRace,
             Err(error) => {
@@ -196,6 +295,7 @@ impl Act {
             SweepAction::Send { command, delay } => (command, Some(delay), None),
             SweepAction::Requeue { command } => (command, Some(Duration::ZERO), None),
             SweepAction::End { command, failure } => (command, None, failure.map(|failure| failure.detail)),
+            SweepAction::Wait { command } => (command, None, None),
             SweepAction::Leave => return None,
         };
         Some(Self { job, name, command, send, detail })
@@ -211,6 +311,14 @@ impl Act {
             detail: self.detail.clone(),
             result,
         }
+    }
+}
+
+/// A waiting job's place in the queue; what nobody waits for goes first.
+fn waits_since(job: &Job) -> Timestamp {
+    match &job.stage {
+        Stage::Pending(pending) => pending.wait_at,
+        Stage::Processing(_) | Stage::Settled(_) => Timestamp::EPOCH,
     }
 }
 

@@ -1,7 +1,7 @@
-//! Transactions, and the one layer that tries them again.
+//! Transactions.
 //!
-//! A transaction cancelled for conflict or throttling says nothing about the data: it is sent again with jitter,
-//! at most six times in all. One cancelled by a condition is an outcome, with the items that refused it.
+//! One that is cancelled for conflict or throttling says nothing about the data: it is sent again while the caller's
+//! patience lasts. One that is cancelled by a condition is an outcome, with the items that refused it.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
@@ -9,12 +9,15 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
-use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use darkroom_core::retry::Patience;
+use darkroom_core::time::Timestamp;
 
-use crate::attributes::Item;
-use crate::clock::random_fraction;
-use crate::error::{StoreError, is_throttling};
+use crate::attributes::{Item, number};
+use crate::error::{StoreError, is_conflict, is_contention};
 use crate::expression::Expression;
+use crate::items::job::name::TTL;
+use crate::tries::Tries;
 
 /// What a transaction came to.
 pub(crate) enum Outcome {
@@ -25,54 +28,60 @@ pub(crate) enum Outcome {
 }
 
 /// One action's part in a refusal.
-#[derive(Clone, Default)]
 pub(crate) struct Refusal {
     /// This action's condition did not hold.
     pub(crate) failed: bool,
-    /// The item as it was; absent items have none.
+    /// The item that refused it, as it was; absent items have none.
     pub(crate) item: Option<Item>,
 }
 
-/// Writes all actions or none.
+/// Writes all actions or none. The first action is the record's or entry's own: what the others say about it counts
+/// only when nothing else was in the way.
 pub(crate) async fn write(
     client: &Client,
     operation: &'static str,
     actions: Vec<TransactWriteItem>,
+    patience: Patience,
 ) -> Result<Outcome, StoreError> {
-    let mut tries = 1;
+    let mut tries = Tries::new(patience);
     loop {
-        let sent = client.transact_write_items().set_transact_items(Some(actions.clone())).send().await;
-        let Err(error) = sent else { return Ok(Outcome::Applied) };
-        let Some(reasons) = cancellation_reasons(&error) else {
-            return Err(StoreError::from_sdk("DynamoDB", operation, error));
-        };
-        let code = |wanted: fn(&str) -> bool| reasons.iter().any(|reason| reason.code().is_some_and(wanted));
-        if code(|code| code == "ConditionalCheckFailed") {
-            return Ok(Outcome::Refused(reasons.iter().map(refusal).collect()));
+        let call = client.transact_write_items().set_transact_items(Some(actions.clone())).send();
+        let Err(error) = tries.send(Box::pin(call)).await else { return Ok(Outcome::Applied) };
+        match Cancelled::of(&error) {
+            Some(Cancelled::Refused(refusals)) => return Ok(Outcome::Refused(refusals)),
+            Some(Cancelled::Contended) => {}
+            None => return Err(StoreError::from_sdk("DynamoDB", operation, error)),
         }
-        if !code(is_throttling) {
-            return Err(StoreError::from_sdk("DynamoDB", operation, error));
-        }
-        if tries >= CONFLICT_TRIES_MAX {
+        if !tries.pause().await {
             return Err(StoreError::Throttled { store: "DynamoDB", operation });
         }
-        pause(tries).await;
-        tries += 1;
     }
 }
 
-/// The pause before a call that met a conflict or throttling is made again.
-#[expect(clippy::disallowed_methods, reason = "a retry's pause, at the one layer that retries")]
-pub(crate) async fn pause(tries: u32) {
-    tokio::time::sleep(conflict_pause(tries, random_fraction())).await;
+/// Why nothing was written, where the call itself was in order.
+enum Cancelled {
+    /// By conditions.
+    Refused(Vec<Refusal>),
+    /// By other writes of the same items, or by throttling.
+    Contended,
 }
 
-fn cancellation_reasons<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Vec<CancellationReason>> {
-    match error.as_service_error()? {
-        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-            Some(cancelled.cancellation_reasons().to_vec())
+impl Cancelled {
+    /// Several actions can have a reason each. Beside a conflict, a failed condition of the balance or of a second lock
+    /// is not to be believed alone: the write that is in the way may be the one that fills the balance, or that made
+    /// the entry and changes the record. Only the first action's own condition decides whatever stands beside it.
+    fn of<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Self> {
+        let TransactWriteItemsError::TransactionCanceledException(cancelled) = error.as_service_error()?
+        else {
+            return error.code().is_some_and(is_conflict).then_some(Self::Contended);
+        };
+        let reasons = cancelled.cancellation_reasons();
+        let refusals: Vec<_> = reasons.iter().map(refusal).collect();
+        let refused_itself = refusals.first().is_some_and(|refusal| refusal.failed);
+        if !refused_itself && reasons.iter().any(|reason| reason.code().is_some_and(is_contention)) {
+            return Some(Self::Contended);
         }
-        _ => None,
+        refusals.iter().any(|refusal| refusal.failed).then_some(Self::Refused(refusals))
     }
 }
 
@@ -101,6 +110,24 @@ pub(crate) fn put_if_absent(table: &str, item: Item) -> Result<TransactWriteItem
         .table_name(table)
         .set_item(Some(item))
         .condition_expression("attribute_not_exists(pk)")
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .build()
+        .map(|put| TransactWriteItem::builder().put(put).build())
+        .map_err(|error| not_built(&error))
+}
+
+/// A put of a record that must be absent, or expired by `now`: the store deletes what has expired some time later.
+pub(crate) fn put_if_absent_or_expired(
+    table: &str,
+    item: Item,
+    now: Timestamp,
+) -> Result<TransactWriteItem, StoreError> {
+    Put::builder()
+        .table_name(table)
+        .set_item(Some(item))
+        .condition_expression("attribute_not_exists(pk) OR #ttl <= :now")
+        .expression_attribute_names("#ttl", TTL)
+        .expression_attribute_values(":now", number(now.as_seconds()))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build()
         .map(|put| TransactWriteItem::builder().put(put).build())

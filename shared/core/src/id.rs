@@ -16,7 +16,7 @@ pub enum IdError {
     #[error("a job id is job_ followed by 52 characters a-z and 2-7")]
     JobId,
     /// What an authorizer calls the user.
-    #[error("a user is 1 to 128 printable ASCII characters without spaces")]
+    #[error("a user is 1 to 255 printable ASCII characters without spaces")]
     UserId,
     /// The caller's idempotency key.
     #[error("an Idempotency-Key is 1 to 255 printable ASCII characters")]
@@ -81,8 +81,9 @@ text_id!(
     JobId, IdError::JobId, |text| is_base32(text, "job_", 52)
 );
 text_id!(
-    /// Who pays and who owns: the `sub` claim of the authorizer.
-    UserId, IdError::UserId, |text| is_graphic(text, 128)
+    /// Who pays and who owns: the `sub` claim of the authorizer, at most 255 ASCII characters (OpenID Connect Core 1.0,
+    /// section 2).
+    UserId, IdError::UserId, |text| is_graphic(text, 255)
 );
 text_id!(
     /// The caller's `Idempotency-Key` header.
@@ -154,7 +155,8 @@ impl Ticket {
 
 /// A fresh random mark of one conditional write. After a time-out it tells our own success from
 /// somebody else's. Never shared by two writes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Stamp(String);
 
 impl Stamp {
@@ -229,9 +231,10 @@ mod tests {
         for text in ["", "job_", "job_ABC", "JOB_aaaa", "job_../x", &format!("job_{}", "a".repeat(53))] {
             assert_eq!(JobId::parse(text), Err(IdError::JobId), "{text}");
         }
-        for text in ["", " ", "a b", "a\u{7f}", "ü", &"u".repeat(129)] {
+        for text in ["", " ", "a b", "a\u{7f}", "ü", &"u".repeat(256)] {
             assert_eq!(UserId::parse(text), Err(IdError::UserId), "{text}");
         }
+        assert!(UserId::parse(&"u".repeat(255)).is_ok());
         for text in ["", "\n", "ü", &"k".repeat(256)] {
             assert_eq!(IdempotencyKey::parse(text), Err(IdError::IdempotencyKey), "{text}");
         }

@@ -9,7 +9,8 @@ use crate::id::{ConversationId, JobId, ModelName, Stamp, Ticket, UserId};
 use crate::image::StoredImage;
 use crate::job_error::{JobErrorCode, JobFailure};
 use crate::ledger::{Settlement, Tokens};
-use crate::message::JobMessage;
+use crate::limits::SLOT_EARLY;
+use crate::message::{JobMessage, Message};
 use crate::request::{Prompt, Shape};
 use crate::time::Timestamp;
 
@@ -28,6 +29,8 @@ pub struct Job {
     pub op: Stamp,
     /// How often it was claimed: the fence. Every write of a worker names it.
     pub attempt: u32,
+    /// Attempts that count against their bound: begun, and not given back for want of quota, of a closed breaker or of time.
+    pub tries: u32,
     /// Provider calls counted so far, each before it is made.
     pub calls: u32,
     /// The first claim.
@@ -93,23 +96,42 @@ pub enum WaitReason {
     Capacity,
     /// A slot of the provider's quota.
     Quota,
+    /// The breaker of its model.
+    BreakerOpen,
     /// The pause after a failed attempt.
     Retry,
 }
 
 impl WaitReason {
+    /// When a job that waits for this until `until` is woken.
+    pub fn wakes_at(self, until: Timestamp) -> Timestamp {
+        match self {
+            Self::Quota => until.minus(SLOT_EARLY),
+            Self::Capacity | Self::BreakerOpen | Self::Retry => until,
+        }
+    }
+
     /// The stable text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Capacity => "capacity",
             Self::Quota => "quota",
+            Self::BreakerOpen => "breaker_open",
             Self::Retry => "retry",
         }
     }
 
     /// Parses the stable text.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Capacity, Self::Quota, Self::Retry].into_iter().find(|reason| reason.as_str() == text)
+        [Self::Capacity, Self::Quota, Self::BreakerOpen, Self::Retry]
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+    }
+
+    /// The reason as it was stored. One that a newer release wrote reads as [`Self::Capacity`]: it is shown and decides
+    /// nothing, so two releases can work off the same jobs.
+    pub fn from_stored(text: &str) -> Self {
+        Self::parse(text).unwrap_or(Self::Capacity)
     }
 }
 
@@ -220,6 +242,7 @@ impl Job {
             version: 1,
             op: submission.op,
             attempt: 0,
+            tries: 0,
             calls: 0,
             started_at: None,
             last_failure: None,
@@ -264,6 +287,11 @@ impl Job {
         }
     }
 
+    /// Whether it is gone for its owner. The store deletes an expired record some time later, so readers compare.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        matches!(&self.stage, Stage::Settled(settled) if settled.expires_at <= now)
+    }
+
     /// Whether its owner asked to end it while it was being drawn.
     pub const fn is_cancel_requested(&self) -> bool {
         matches!(&self.stage, Stage::Processing(Processing { cancel_requested: true, .. }))
@@ -275,7 +303,7 @@ impl Job {
     }
 
     /// The message that wakes a worker for it.
-    pub fn message(&self) -> JobMessage {
-        JobMessage::new(self.user.clone(), self.id.clone(), self.order.model.clone())
+    pub fn message(&self) -> Message {
+        Message::Job(JobMessage::new(self.user.clone(), self.id.clone(), self.order.model.clone()))
     }
 }

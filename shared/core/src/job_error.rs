@@ -70,6 +70,12 @@ impl JobErrorCode {
         Self::ALL.into_iter().find(|code| code.as_str() == text)
     }
 
+    /// The code as it was stored. One that a newer release wrote reads as [`Self::Internal`], so that two releases can
+    /// work off the same jobs.
+    pub fn from_stored(text: &str) -> Self {
+        Self::parse(text).unwrap_or(Self::Internal)
+    }
+
     /// Whether the same request may succeed later.
     pub const fn is_retryable(self) -> bool {
         match self {

@@ -1,15 +1,16 @@
 //! API keys of the pool and the quota scopes that they draw on.
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::id::{KeyId, ModelName, ProjectName};
 use crate::model::ProviderName;
 use crate::quota::Usage;
 use crate::time::Timestamp;
 
-/// A secret. It has no `Debug`, `Display` or `Serialize`.
+/// A secret. It has no `Debug`, `Display` or `Serialize`, and its memory is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps a secret; white space at its ends is a slip of copying and is dropped.
@@ -24,7 +25,7 @@ impl Secret {
         if text.len() > 512 || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("a secret is 1 to 512 printable ASCII characters without spaces, on one line");
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
     /// The secret itself, for the provider's header and the store alone.
@@ -47,6 +48,8 @@ pub enum KeyDisabled {
     Suspended,
     /// Its account must pay first.
     AccountParked,
+    /// Its stored secret cannot be opened: it was altered, or was not sealed for this key. It must be added again.
+    Unreadable,
 }
 
 /// Whether a key may be used.
@@ -64,6 +67,48 @@ pub enum KeyState {
     },
 }
 
+/// Whether the provider has accepted a call of this key or scope since it was added, enabled or cooled.
+///
+/// Unproven, it has one call in flight until the first answer: a dead key costs one call, not a block of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "standing", rename_all = "snake_case")]
+pub enum Standing {
+    /// It has: as many calls at once as the limits allow.
+    Proven,
+    /// It has not.
+    Unproven {
+        /// The one call is under way, at the latest until then; then somebody else may try. The epoch: none is.
+        trial_until: Timestamp,
+    },
+}
+
+impl Standing {
+    /// Nobody has tried it yet.
+    pub const UNTRIED: Self = Self::Unproven { trial_until: Timestamp::EPOCH };
+
+    /// Until when somebody else's first call may be under way at `now`.
+    pub fn on_trial(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Unproven { trial_until } if trial_until > now => Some(trial_until),
+            Self::Unproven { .. } | Self::Proven => None,
+        }
+    }
+
+    /// Whether calls are known to be accepted.
+    pub const fn is_proven(self) -> bool {
+        matches!(self, Self::Proven)
+    }
+}
+
+/// What came of asking the provider about a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// When.
+    pub at: Timestamp,
+    /// `ok`, or a refusal's word.
+    pub outcome: String,
+}
+
 /// A key of the pool, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
@@ -73,8 +118,16 @@ pub struct ApiKey {
     pub provider: ProviderName,
     /// The project that its quota belongs to.
     pub project: ProjectName,
+    /// The account that pays for the project. Unless the operator tells otherwise, it has the project's name.
+    pub account: ProjectName,
     /// Whether it may be used.
     pub state: KeyState,
+    /// Whether the provider is known to accept it.
+    pub standing: Standing,
+    /// The latest probe, if an operator ever asked for one.
+    pub probe: Option<Probe>,
+    /// Rises with every write; each write names the one it saw.
+    pub version: u64,
 }
 
 /// Why a scope is out of use until a person clears it.
@@ -107,6 +160,8 @@ pub enum ScopeState {
     Cooling {
         /// Why.
         reason: CoolReason,
+        /// Since when.
+        at: Timestamp,
         /// Free again then.
         until: Timestamp,
     },
@@ -134,6 +189,8 @@ pub struct Scope {
     pub requests_per_day: Option<u32>,
     /// Whether it may be used.
     pub state: ScopeState,
+    /// Whether the provider is known to grant calls of it.
+    pub standing: Standing,
     /// What was reserved.
     pub usage: Usage,
     /// Rises with every write; each write names the one it saw.

@@ -5,7 +5,9 @@
 //! money in [`ledger`], every meaning of a provider's answer in [`answer`].
 
 pub mod answer;
+pub mod breaker;
 pub mod error_code;
+pub mod health;
 pub mod id;
 pub mod image;
 pub mod job;
@@ -16,6 +18,8 @@ pub mod lifecycle;
 pub mod limits;
 pub mod message;
 pub mod model;
+pub mod pace;
+pub mod pool;
 pub mod position;
 pub mod quota;
 pub mod request;

@@ -62,6 +62,17 @@ pub enum Command {
         /// 0 to 99; never falls.
         progress: u8,
     },
+    /// The holder gives its attempt back: nothing failed, it has to wait. Costs no try.
+    Release {
+        /// The holder's attempt.
+        attempt: u32,
+        /// Waits since now.
+        now: Timestamp,
+        /// Not claimed before then.
+        not_before: Timestamp,
+        /// What it waits for.
+        reason: WaitReason,
+    },
     /// A picture came: also that of an older attempt, as long as the job is not settled.
     Capture {
         /// The picture.
@@ -117,7 +128,7 @@ pub enum Command {
 /// How many attempts and calls a job may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Attempts.
+    /// Attempts that count ([`Job::tries`]).
     pub attempts_max: u32,
     /// Provider calls.
     pub calls_max: u32,
@@ -204,9 +215,15 @@ impl Command {
         Self::Retry { attempt: job.attempt, now, not_before, code }
     }
 
+    /// [`Command::Release`] of the job that its holder has. The wait ends with the deadline at the latest.
+    pub fn release(job: &Job, now: Timestamp, not_before: Timestamp, reason: WaitReason) -> Self {
+        let not_before = reason.wakes_at(not_before).min(job.order.deadline_at);
+        Self::Release { attempt: job.attempt, now, not_before, reason }
+    }
+
     /// [`Command::Defer`] of the job as it was read. The wait ends with the deadline at the latest.
     pub fn defer(job: &Job, not_before: Timestamp, reason: WaitReason) -> Self {
-        let not_before = not_before.min(job.order.deadline_at);
+        let not_before = reason.wakes_at(not_before).min(job.order.deadline_at);
         Self::Defer { attempt: job.attempt, not_before, reason }
     }
 
@@ -220,6 +237,7 @@ impl Command {
             Self::Claim { .. }
             | Self::CountCall { .. }
             | Self::Retry { .. }
+            | Self::Release { .. }
             | Self::Defer { .. }
             | Self::Progress { .. }
             | Self::RequestCancel
@@ -234,9 +252,10 @@ impl Command {
         match (self, &job.stage) {
             (Self::Claim { lease_until, .. }, Stage::Processing(p)) => p.lease_until == *lease_until,
             (Self::CountCall { attempt, .. } | Self::Progress { attempt, .. }, Stage::Processing(_))
-            | (Self::Retry { attempt, .. } | Self::Defer { attempt, .. }, Stage::Pending(_)) => {
-                job.attempt == *attempt
-            }
+            | (
+                Self::Retry { attempt, .. } | Self::Release { attempt, .. } | Self::Defer { attempt, .. },
+                Stage::Pending(_),
+            ) => job.attempt == *attempt,
             (Self::RequestCancel, Stage::Processing(p)) => p.cancel_requested,
             (Self::Requeue { seen, .. }, Stage::Pending(_)) => job.attempt == seen.attempt,
             (Self::Mark { due_at, .. }, Stage::Pending(p)) => p.due_at == *due_at,
@@ -264,6 +283,13 @@ pub fn apply(job: &Job, command: &Command, op: Stamp) -> Result<Job, Rejection> 
             not_cancelled(p)?;
             let pending = waiting(*now, *not_before, WaitReason::Retry);
             Job { last_failure: Some(*code), stage: Stage::Pending(pending), ..job.clone() }
+        }
+        (Command::Release { attempt, now, not_before, reason }, Stage::Processing(p)) => {
+            same_attempt(job, *attempt)?;
+            not_cancelled(p)?;
+            // A claim has counted the try, so there is one to give back.
+            let tries = job.tries.checked_sub(1).ok_or(Rejection::Changed)?;
+            Job { tries, stage: Stage::Pending(waiting(*now, *not_before, *reason)), ..job.clone() }
         }
         (Command::Defer { attempt, not_before, reason }, Stage::Pending(p)) => {
             same_attempt(job, *attempt)?;
@@ -310,6 +336,7 @@ pub fn apply(job: &Job, command: &Command, op: Stamp) -> Result<Job, Rejection> 
         (
             Command::CountCall { .. }
             | Command::Retry { .. }
+            | Command::Release { .. }
             | Command::Progress { .. }
             | Command::EndHeld { .. }
             | Command::RequestCancel
@@ -337,13 +364,14 @@ fn claim(job: &Job, now: Timestamp, lease_until: Timestamp, bounds: Bounds) -> R
     if job.order.deadline_at <= now {
         return Err(Rejection::DeadlineOver);
     }
-    if job.attempt >= bounds.attempts_max || job.calls >= bounds.calls_max {
+    if job.tries >= bounds.attempts_max || job.calls >= bounds.calls_max {
         return Err(Rejection::Exhausted);
     }
     let stage =
         Processing { lease_until, claimed_at: now, heartbeat_at: None, progress: 0, cancel_requested: false };
     Ok(Job {
         attempt: job.attempt + 1,
+        tries: job.tries + 1,
         calls: job.calls + 1,
         started_at: job.started_at.or(Some(now)),
         stage: Stage::Processing(stage),

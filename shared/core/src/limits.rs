@@ -6,7 +6,8 @@ use std::time::Duration;
 pub const PROMPT_CHARS_MAX: usize = 4_000;
 /// A submission's body. 4,000 characters of four bytes each, escaped, would be more; such prompts are refused with 413.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
-/// A prompt up to this long is kept in the job record itself, which stays within one write unit (1 KB).
+/// A prompt up to this long is kept in the job record itself, which stays within one write unit (1 KB) unless the
+/// user's id is unusually long.
 pub const PROMPT_INLINE_BYTES_MAX: usize = 512;
 
 /// The shortest deadline a caller may ask for: a usual call fits in it, a message made up for does not.
@@ -16,10 +17,20 @@ pub const DEADLINE: Duration = Duration::from_secs(3_600);
 
 /// One provider call, connection to last byte.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+/// One call to Forge, which draws one picture after the other on the operator's own machine.
+pub const FORGE_CALL_TIMEOUT: Duration = Duration::from_secs(180);
 /// What an invocation must have left beside a call's time-out to start it: storing and settling take the rest.
 pub const AFTER_CALL: Duration = Duration::from_secs(20);
+/// A settlement whose picture would be lost goes on for this long while other writes of the owner's balance are in its
+/// way: what [`AFTER_CALL`] leaves when storing the picture took the longest it may.
+pub const WORKER_SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+/// Any other write goes on for this long: the next sweep or the caller comes again.
+pub const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// The worker waits at most this long for a slot; a later slot defers the job.
 pub const SLOT_WAIT_MAX: Duration = Duration::from_secs(20);
+/// A job that waits for quota is woken this long before its slot: a message's delay is in whole seconds, and the worker
+/// has to reserve and claim before the slot's second.
+pub const SLOT_EARLY: Duration = Duration::from_secs(3);
 /// The worker function's time-out (template).
 pub const WORKER_TIMEOUT: Duration = Duration::from_secs(230);
 /// The lease outlives the invocation by this: clocks differ a little between machines.
@@ -59,6 +70,17 @@ pub const QUOTA_MINUTE: Duration = Duration::from_secs(60);
 /// Reservations of one minute are kept in at most this many blocks per scope.
 pub const MARKS_MAX: usize = 64;
 
+/// Failures in a row that open a breaker.
+pub const BREAKER_FAILURES: u32 = 5;
+/// How long a breaker is open the first time.
+pub const BREAKER_OPEN: Duration = Duration::from_secs(60);
+/// A breaker is never open longer at a time.
+pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(300);
+/// Rounds in which every scope was refused that open a breaker.
+pub const EXHAUSTED_ROUNDS: u32 = 3;
+/// A breaker's record is read again when the last look is older.
+pub const BREAKER_READ: Duration = Duration::from_secs(1);
+
 /// Longest picture body from a provider.
 pub const IMAGE_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// Longest side of a picture.
@@ -75,8 +97,13 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Entries of the waiting index that one look at the queue reads.
 pub const POSITION_ENTRIES_MAX: usize = 1_000;
-/// An entry younger than this may not have reached every reader of the index.
-pub const POSITION_SETTLE: Duration = Duration::from_secs(2);
+/// An index shows a write at most this much later. AWS says "within a fraction of a second" and gives no bound.
+pub const INDEX_LAG: Duration = Duration::from_secs(2);
+/// An entry younger than this may not be seen yet: its wait counts from a clock that was read before the write, and no
+/// writer goes on for longer than the sweeper, whose one reading serves a whole pass.
+pub const POSITION_SETTLE: Duration = Duration::from_secs(SWEEPER_TIMEOUT.as_secs() + INDEX_LAG.as_secs());
+/// A process remembers the places that it told of the last so many waits, and of as many before them (about 2 MB).
+pub const POSITIONS_TOLD_MAX: usize = 5_000;
 /// Shards of the due and waiting indexes: 8 × 1,000 writes per second.
 pub const INDEX_SHARDS: u64 = 8;
 
@@ -84,6 +111,11 @@ const _: () = {
     assert!(
         SLOT_WAIT_MAX.as_secs() + CALL_TIMEOUT.as_secs() + AFTER_CALL.as_secs() <= WORKER_TIMEOUT.as_secs(),
         "a worker can wait for a slot, call once and settle"
+    );
+    assert!(
+        SLOT_WAIT_MAX.as_secs() + FORGE_CALL_TIMEOUT.as_secs() + AFTER_CALL.as_secs()
+            <= WORKER_TIMEOUT.as_secs(),
+        "and so it can with Forge"
     );
     assert!(
         WORKER_TIMEOUT.as_secs() + LEASE_MARGIN.as_secs() <= LEASE_MAX.as_secs(),
@@ -98,6 +130,10 @@ const _: () = {
         "AWS: visibility at least six times the function's time-out"
     );
     assert!(SWEEPER_TIMEOUT.as_secs() < SWEEP.as_secs(), "sweeps do not overlap");
+    assert!(
+        HTTP_TIMEOUT.as_secs() <= SWEEPER_TIMEOUT.as_secs(),
+        "no submission is written later than a sweep"
+    );
     assert!(HTTP_TIMEOUT.as_secs() < 30, "HTTP APIs end an integration at 30 s");
     assert!(STUCK.as_secs() <= DEADLINE.as_secs(), "stuck is found before the deadline");
     assert!(SWEEP_READ.as_secs() < SWEEP_AHEAD.as_secs(), "each due second is seen ahead of time");

@@ -16,17 +16,24 @@ pub enum ProviderName {
     Local,
     /// Google's Gemini API.
     Gemini,
+    /// OpenAI's Images API, or another server with it.
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// Stable Diffusion WebUI Forge, or AUTOMATIC1111's WebUI.
+    Forge,
 }
 
 impl ProviderName {
     /// Every provider.
-    pub const ALL: [Self; 2] = [Self::Local, Self::Gemini];
+    pub const ALL: [Self; 4] = [Self::Local, Self::Gemini, Self::OpenAi, Self::Forge];
 
     /// The stable text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Gemini => "gemini",
+            Self::OpenAi => "openai",
+            Self::Forge => "forge",
         }
     }
 
@@ -35,12 +42,20 @@ impl ProviderName {
         Self::ALL.into_iter().find(|provider| provider.as_str() == text)
     }
 
-    /// Whether its calls need a key, and therefore a slot.
+    /// Whether its calls need a key, and therefore a slot. Forge draws one picture at a time and asks for no key by itself: it has one
+    /// all the same, since its slots are what keeps calls from waiting at the server longer than they may last.
     pub const fn needs_key(self) -> bool {
         match self {
             Self::Local => false,
-            Self::Gemini => true,
+            Self::Gemini | Self::OpenAi | Self::Forge => true,
         }
+    }
+}
+
+impl ProviderName {
+    /// Whether a breaker stands before it: whatever is on the network can fail.
+    pub const fn has_breaker(self) -> bool {
+        !matches!(self, Self::Local)
     }
 }
 
@@ -72,6 +87,9 @@ pub struct Model {
     /// No longer offered since this day, `2026-11-22`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_on: Option<String>,
+    /// The model that draws while this one's breaker is open or its quota is used up. The price stays this one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<ModelName>,
     /// What to ask for instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<ModelName>,
@@ -87,6 +105,15 @@ impl Model {
     pub fn is_offered(&self, day: &str) -> bool {
         self.retired_on.as_deref().is_none_or(|retired| day < retired)
     }
+}
+
+/// Who may draw a job of `model`, in the order of preference: the model itself, then its fallback. The procedural
+/// generator stands in for nobody: a picture that was not asked for is worse than none.
+pub fn routes<'a>(models: &'a [Model], model: &'a Model) -> impl Iterator<Item = &'a Model> {
+    let fallback = model.fallback.as_ref().and_then(|name| {
+        models.iter().find(|other| other.name == *name && other.provider != ProviderName::Local)
+    });
+    std::iter::once(model).chain(fallback.filter(|other| other.name != model.name))
 }
 
 /// What a request for a model finds.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::key::{Scope, ScopeState};
+use crate::key::{Scope, ScopeState, Standing};
 use crate::limits::MARKS_MAX;
 use crate::time::Timestamp;
 
@@ -28,52 +28,133 @@ pub struct Usage {
     pub day_count: u32,
 }
 
+/// Calls that may be made; the usage must be stored before the first of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots {
+    /// Each call not before its moment, in order; at least one.
+    pub at: Vec<Timestamp>,
+    /// The usage to store.
+    pub usage: Usage,
+    /// The standing to store: an unproven scope is on trial by this reservation.
+    pub standing: Standing,
+}
+
 /// What a reservation comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reservation {
-    /// One call, at this moment; the usage must be stored before it is made.
-    Slot {
-        /// Not before then.
-        at: Timestamp,
-        /// The usage to store.
-        usage: Usage,
-    },
+    /// At least one call.
+    Slots(Slots),
+    /// The scope's first call is under way, at the latest until then.
+    OnTrial(Timestamp),
     /// Nothing until then.
     FreeAt(Timestamp),
     /// Nothing until a person clears the scope.
     Disabled,
 }
 
-/// Reserves one call of `scope`, at most `horizon` ahead of `now`.
+/// When, how far ahead and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Not before this moment.
+    pub now: Timestamp,
+    /// At most this far ahead of `now`.
+    pub horizon: Duration,
+    /// At most so many.
+    pub wanted: u32,
+    /// The provider's minute ([`crate::limits::QUOTA_MINUTE`]; tests shorten it).
+    pub minute: Duration,
+    /// How long the first call of an unproven scope or key may take.
+    pub trial: Duration,
+}
+
+/// How much later than its moment a call may reach the provider, against any other call: 1/200 of the minute.
+pub fn guard(minute: Duration) -> Duration {
+    minute / 200
+}
+
+/// How much later than its moment a call may be sent; the rest of the guard is the network's. A slot that is older is not used.
+pub fn tolerance(minute: Duration) -> Duration {
+    guard(minute) / 2
+}
+
+/// Reserves calls of `scope`.
 ///
-/// `minute` is the provider's minute ([`crate::limits::QUOTA_MINUTE`]; tests shorten it). The provider
-/// counts when a call arrives and we when it is reserved, so two calls that must not share a minute are
-/// kept a minute and a guard of 1/200 apart, and where days are limited no call is made within a guard
-/// before midnight: it would be counted on one day and could arrive on the next.
-pub fn reserve(scope: &Scope, now: Timestamp, horizon: Duration, minute: Duration) -> Reservation {
-    let cool_until = match scope.state {
-        ScopeState::Disabled { .. } => return Reservation::Disabled,
-        ScopeState::Cooling { until, .. } => until,
-        ScopeState::Active => Timestamp::default(),
+/// The provider counts when a call arrives and we when it is reserved, so two calls that must not share a minute are
+/// kept a minute and a [`guard`] apart, and where days are limited no call is made within a guard before midnight: it
+/// would be counted on one day and could arrive on the next.
+pub fn reserve(scope: &Scope, ask: &Ask) -> Reservation {
+    let Some(mut calendar) = Calendar::of(scope, ask.now, ask.minute) else { return Reservation::Disabled };
+    let wanted = match scope.standing {
+        Standing::Proven => ask.wanted,
+        Standing::Unproven { trial_until } if trial_until > ask.now => {
+            return Reservation::OnTrial(trial_until);
+        }
+        Standing::Unproven { .. } => ask.wanted.min(1),
     };
-    let guard = minute / 200;
-    let window = minute + guard;
-    let free = next_in_window(&scope.usage.marks, scope.requests_per_minute, window).max(now).max(cool_until);
-    let at = if scope.requests_per_day.is_some() { clear_of_midnight(free, guard) } else { free };
-    let day = at.pacific_day();
-    let day_count = if scope.usage.day == day { scope.usage.day_count } else { 0 };
-    if scope.requests_per_minute == 0 || scope.requests_per_day == Some(0) {
-        return Reservation::Disabled;
+    let mut at = Vec::new();
+    let mut next = calendar.peek();
+    while next <= ask.now.plus(ask.horizon) && at.len() < wanted as usize {
+        calendar.take(next);
+        at.push(next);
+        next = calendar.peek();
     }
-    if scope.requests_per_day.is_some_and(|limit| day_count >= limit) {
-        return Reservation::FreeAt(at.next_pacific_midnight());
+    let Some(first) = at.first() else { return Reservation::FreeAt(next) };
+    let standing = match scope.standing {
+        Standing::Proven => Standing::Proven,
+        Standing::Unproven { .. } => Standing::Unproven { trial_until: first.plus(ask.trial) },
+    };
+    Reservation::Slots(Slots { at, usage: calendar.usage, standing })
+}
+
+/// A scope's next calls, one after another: what [`reserve`] and the sweeper's pace go by.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    usage: Usage,
+    from: Timestamp,
+    per_minute: u32,
+    per_day: Option<u32>,
+    guard: Duration,
+    window: Duration,
+}
+
+impl Calendar {
+    /// The calendar from `now` on; `None` when only a person can clear the scope.
+    pub fn of(scope: &Scope, now: Timestamp, minute: Duration) -> Option<Self> {
+        let from = match scope.state {
+            ScopeState::Disabled { .. } => return None,
+            ScopeState::Cooling { until, .. } => now.max(until),
+            ScopeState::Active => now,
+        };
+        if scope.requests_per_minute == 0 || scope.requests_per_day == Some(0) {
+            return None;
+        }
+        Some(Self {
+            usage: scope.usage.clone(),
+            from,
+            per_minute: scope.requests_per_minute,
+            per_day: scope.requests_per_day,
+            guard: guard(minute),
+            window: minute + guard(minute),
+        })
     }
-    if at > now.plus(horizon) {
-        return Reservation::FreeAt(at);
+
+    /// The earliest moment of the next call.
+    pub fn peek(&self) -> Timestamp {
+        let free = next_in_window(&self.usage.marks, self.per_minute, self.window).max(self.from);
+        let Some(per_day) = self.per_day else { return free };
+        let at = clear_of_midnight(free, self.guard);
+        let is_used_up = self.usage.day_count >= per_day && self.usage.day == at.pacific_day();
+        if is_used_up { at.next_pacific_midnight() } else { at }
     }
-    let usage =
-        Usage { marks: marked(&scope.usage.marks, at, window), day, day_count: day_count.saturating_add(1) };
-    Reservation::Slot { at, usage }
+
+    /// Counts a call at this moment, which [`peek`](Self::peek) gave.
+    pub fn take(&mut self, at: Timestamp) {
+        let day = at.pacific_day();
+        let counted = if self.usage.day == day { self.usage.day_count } else { 0 };
+        self.usage.marks = marked(&self.usage.marks, at, self.window);
+        self.usage.day = day;
+        self.usage.day_count = counted.saturating_add(1);
+    }
 }
 
 /// The earliest moment that keeps any window to `limit` calls: a window after the `limit`-th latest

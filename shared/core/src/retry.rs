@@ -1,4 +1,4 @@
-//! How long a job pauses between attempts.
+//! How long a job pauses between attempts, and how long a write goes on that others contend for.
 
 use std::time::Duration;
 
@@ -17,16 +17,42 @@ pub fn backoff(attempt: u32, jitter: f64) -> Duration {
     ceiling.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
-/// The pause before a transaction that was cancelled for conflict or throttling is sent again
-/// (`tries` so far, from 1): 10 ms doubling to 320 ms, fully jittered.
+/// The pause before a write that met a conflict or throttling is sent again (`tries` so far, from 1): 10 ms doubling
+/// to 1 s, fully jittered.
 pub fn conflict_pause(tries: u32, jitter: f64) -> Duration {
     Duration::from_millis(10)
-        .saturating_mul(1 << tries.saturating_sub(1).min(5))
+        .saturating_mul(1 << tries.saturating_sub(1).min(7))
+        .min(CONFLICT_PAUSE_MAX)
         .mul_f64(jitter.clamp(0.05, 1.0))
 }
 
-/// How often a transaction that was cancelled for conflict or throttling is tried in all.
+/// No pause of a contended write is longer: another writer of the same item is done within milliseconds.
+const CONFLICT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How often a write that met a conflict or throttling is tried in all, where somebody waits for the answer.
 pub const CONFLICT_TRIES_MAX: u32 = 6;
+
+/// How long a write goes on that meets other writes of the same item, or throttling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// For [`CONFLICT_TRIES_MAX`] tries: nothing is lost, and whoever asked can ask again.
+    Tries,
+    /// For this long: what would be lost is worth the wait.
+    For(Duration),
+}
+
+impl Patience {
+    /// The pause before the next try, after `tries` (from 1) in `elapsed`; `None` when there is no next.
+    /// `jitter` is uniform in 0..1.
+    pub fn pause(self, tries: u32, elapsed: Duration, jitter: f64) -> Option<Duration> {
+        let pause = conflict_pause(tries, jitter);
+        let goes_on = match self {
+            Self::Tries => tries < CONFLICT_TRIES_MAX,
+            Self::For(patience) => elapsed.saturating_add(pause) < patience,
+        };
+        goes_on.then_some(pause)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -38,5 +64,23 @@ mod tests {
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(backoff(1, 0.0), Duration::from_secs(1));
         assert_eq!(backoff(u32::MAX, 0.0), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn whoever_waits_is_answered_after_six_tries() {
+        let pauses = (1..=CONFLICT_TRIES_MAX).map(|tries| Patience::Tries.pause(tries, Duration::MAX, 1.0));
+        assert_eq!(pauses.flatten().count(), 5);
+        assert_eq!(Patience::Tries.pause(u32::MAX, Duration::ZERO, 0.0), None);
+    }
+
+    #[test]
+    fn patience_lasts_for_any_number_of_tries_and_no_pause_outlasts_it() {
+        let patience = Patience::For(Duration::from_secs(10));
+        let at = |millis| patience.pause(100, Duration::from_millis(millis), 1.0);
+        assert_eq!(at(0), Some(Duration::from_secs(1)));
+        assert_eq!(at(8_999), Some(Duration::from_secs(1)));
+        assert_eq!(at(9_000), None);
+        assert_eq!(patience.pause(100, Duration::MAX, 1.0), None);
+        assert_eq!(Patience::For(Duration::ZERO).pause(1, Duration::ZERO, 0.0), None);
     }
 }

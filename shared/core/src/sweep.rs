@@ -8,6 +8,7 @@ use crate::lifecycle::{
     Bounds, Command, End, Ending, Seen, SeenProcessing, deadline_over, expires_at, next_wake,
 };
 use crate::limits::WAKES_MAX;
+use crate::pace::Pace;
 use crate::time::{Timestamp, readable};
 
 /// The operator's settings that a sweep goes by.
@@ -34,6 +35,11 @@ pub struct Rules {
 pub enum SweepAction {
     /// Nothing: it is not due, or settled.
     Leave,
+    /// It waits for its model's quota or breaker: nothing is sent before then.
+    Wait {
+        /// [`Command::Defer`].
+        command: Command,
+    },
     /// Write the mark, then send its message with this delay.
     Send {
         /// [`Command::Mark`].
@@ -60,6 +66,7 @@ impl SweepAction {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Leave => "leave",
+            Self::Wait { .. } => "wait",
             Self::Send { .. } => "send",
             Self::Requeue { .. } => "requeue",
             Self::End { failure: Some(_), .. } => "fail",
@@ -108,17 +115,35 @@ pub enum AgeAction {
     End(SweepAction),
 }
 
+/// The same, for a job whose model has a pace: a message goes out when its turn comes within the look, and otherwise the job
+/// waits for its turn on its record, also where only a later look can tell when that is.
+pub fn paced(job: &Job, action: SweepAction, pace: &mut Pace, now: Timestamp, rules: &Rules) -> SweepAction {
+    let (SweepAction::Send { delay, .. }, Stage::Pending(pending)) = (&action, &job.stage) else {
+        return action;
+    };
+    // Nothing that time alone frees: a worker looks at it and tells its owner.
+    let Some(turn) = pace.take() else { return action };
+    if !turn.is_firm && pending.not_before > now {
+        // It waits for a later look already.
+        return SweepAction::Leave;
+    }
+    let starts_at = turn.at.max(now.plus(*delay));
+    if !turn.is_firm || starts_at > now.plus(rules.ahead) {
+        let over_at = over_at(job, pending, rules);
+        let command =
+            Command::Defer { attempt: job.attempt, not_before: starts_at.min(over_at), reason: turn.reason };
+        return SweepAction::Wait { command };
+    }
+    send(job, pending, starts_at, now, rules)
+}
+
 fn sweep_pending(job: &Job, pending: &Pending, now: Timestamp, rules: &Rules) -> SweepAction {
     let seen = Seen::Pending { attempt: job.attempt };
     if job.order.deadline_at <= now {
         let (code, detail) = deadline_over(job, now);
         return end(seen, JobFailure::new(code, detail), now, rules);
     }
-    let (limit, since) = if job.attempt == 0 {
-        (rules.pending_max, job.order.created_at)
-    } else {
-        (rules.retry_max, pending.wait_at)
-    };
+    let (limit, since) = wait_limit(job, pending, rules);
     let waited = now.since(since);
     if waited >= limit {
         let detail = format!("stuck in pending for {}", readable(waited));
@@ -128,15 +153,34 @@ fn sweep_pending(job: &Job, pending: &Pending, now: Timestamp, rules: &Rules) ->
     if pending.due_at > now.plus(rules.ahead) || pending.wakes >= WAKES_MAX {
         return SweepAction::Leave;
     }
-    let delay = pending.not_before.since(now);
-    let over_at = job.order.deadline_at.min(since.plus(limit));
-    let due_at = next_wake(pending.wakes + 1, now.plus(delay), rules.wake, over_at);
+    send(job, pending, pending.not_before.max(now), now, rules)
+}
+
+/// Sends the job's message to be received at `starts_at`.
+fn send(job: &Job, pending: &Pending, starts_at: Timestamp, now: Timestamp, rules: &Rules) -> SweepAction {
+    let due_at = next_wake(pending.wakes + 1, starts_at, rules.wake, over_at(job, pending, rules));
     // It is due for its end alone. A mark that does not move the due time on would let every read until then
     // send a message, and each of two sweeps at once.
     if due_at <= pending.due_at {
         return SweepAction::Leave;
     }
-    SweepAction::Send { command: Command::Mark { due_at_seen: pending.due_at, due_at }, delay }
+    let command = Command::Mark { due_at_seen: pending.due_at, due_at };
+    SweepAction::Send { command, delay: starts_at.since(now) }
+}
+
+/// When a waiting job's time is over.
+fn over_at(job: &Job, pending: &Pending, rules: &Rules) -> Timestamp {
+    let (limit, since) = wait_limit(job, pending, rules);
+    job.order.deadline_at.min(since.plus(limit))
+}
+
+/// How long the job may wait, and since when it has.
+fn wait_limit(job: &Job, pending: &Pending, rules: &Rules) -> (Duration, Timestamp) {
+    if job.attempt == 0 {
+        (rules.pending_max, job.order.created_at)
+    } else {
+        (rules.retry_max, pending.wait_at)
+    }
 }
 
 fn sweep_processing(job: &Job, processing: &Processing, now: Timestamp, rules: &Rules) -> SweepAction {
@@ -157,7 +201,7 @@ fn sweep_processing(job: &Job, processing: &Processing, now: Timestamp, rules: &
     }
     let held = now.since(processing.claimed_at);
     let in_all = now.since(job.started_at.unwrap_or(processing.claimed_at));
-    let nothing_left = job.attempt >= rules.bounds.attempts_max || job.calls >= rules.bounds.calls_max;
+    let nothing_left = job.tries >= rules.bounds.attempts_max || job.calls >= rules.bounds.calls_max;
     if nothing_left || in_all > rules.processing_max {
         let detail = format!("stuck in processing for {}, attempt {}", readable(held), job.attempt);
         return end(Seen::Processing(seen), JobFailure::new(JobErrorCode::Timeout, detail), now, rules);

@@ -15,6 +15,9 @@ pub struct Timestamp(u64);
 const LAST_MILLIS: u64 = 253_402_127_999_999;
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
     /// The point `millis` milliseconds after the epoch, held within the years that RFC 3339 can write.
     pub const fn from_millis(millis: u64) -> Self {
         if millis > LAST_MILLIS { Self(LAST_MILLIS) } else { Self(millis) }

@@ -25,6 +25,7 @@ fn model(text: &str, default: bool, retired_on: Option<&str>) -> Model {
         typical_milliseconds: 2_570,
         default,
         retired_on: retired_on.map(str::to_owned),
+        fallback: None,
         replacement: None,
     }
 }
@@ -70,8 +71,13 @@ fn an_entry_of_the_catalogue_is_read_strictly() {
 #[test]
 fn only_the_built_in_generator_needs_no_key() {
     assert!(!ProviderName::Local.needs_key());
-    assert!(ProviderName::Gemini.needs_key());
-    assert_eq!(ProviderName::Gemini.to_string(), "gemini");
+    for (provider, name) in
+        [(ProviderName::Gemini, "gemini"), (ProviderName::OpenAi, "openai"), (ProviderName::Forge, "forge")]
+    {
+        assert!(provider.needs_key());
+        assert_eq!(provider.to_string(), name);
+        assert_eq!(serde_json::to_value(provider).unwrap(), json!(name), "as it is stored");
+    }
 }
 
 proptest! {

@@ -5,8 +5,8 @@
 mod common;
 
 use common::samples::{
-    NOW, applied, capture, claim, end_as_seen, end_held, expired, leased, mark, refused, requeue, retry,
-    waiting,
+    NOW, applied, capture, claim, end_as_seen, end_held, expired, leased, mark, refused, release, requeue,
+    retry, waiting,
 };
 use common::{
     BOUNDS, at, cancelling, drawn, end, failure, job, pending, processing, seen_processing, settled, stamp,
@@ -95,6 +95,14 @@ fn guard_retry_attempt_status_and_cancel() {
     assert_eq!(refused(&leased(), &retry(2)), OtherAttempt);
     assert_eq!(refused(&waiting(), &retry(1)), OtherState);
     assert_eq!(refused(&job(1, cancelling(at(NOW + 1))), &retry(1)), CancelRequested);
+}
+
+#[test]
+fn guard_release_attempt_status_and_cancel() {
+    assert_eq!(refused(&leased(), &release(0)), OtherAttempt);
+    assert_eq!(refused(&leased(), &release(2)), OtherAttempt);
+    assert_eq!(refused(&waiting(), &release(1)), OtherState);
+    assert_eq!(refused(&job(1, cancelling(at(NOW + 1))), &release(1)), CancelRequested);
 }
 
 #[test]
@@ -193,6 +201,9 @@ fn a_state_that_a_command_did_not_make_is_not_taken_for_its_success() {
         (retry(1), waiting(), true),
         (retry(2), waiting(), false),
         (retry(1), leased(), false),
+        (release(1), waiting(), true),
+        (release(2), waiting(), false),
+        (release(1), leased(), false),
         (Command::Defer { attempt: 1, not_before: at(20), reason: WaitReason::Quota }, waiting(), true),
         (Command::Defer { attempt: 0, not_before: at(20), reason: WaitReason::Quota }, waiting(), false),
         (requeue(seen_processing(&expired())), waiting(), true),

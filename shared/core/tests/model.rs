@@ -28,6 +28,7 @@ enum Step {
     Drawn(usize),
     Failed(usize),
     Retry(usize),
+    Release(usize),
     OtherKey(usize),
     Progress(usize),
     Write(usize),
@@ -113,6 +114,7 @@ fn steps(world: &World, config: Config) -> Vec<Step> {
                     Step::Drawn(actor),
                     Step::Failed(actor),
                     Step::Retry(actor),
+                    Step::Release(actor),
                     Step::Progress(actor),
                 ]);
                 // The worker counts its own calls, so it does not ask for one that cannot be allowed twice.
@@ -152,7 +154,11 @@ fn step(world: &World, step: Step, config: Config, seen: &mut HashSet<Seen>) -> 
             let command = Command::defer(&world.job, now.plus(seconds(1)), WaitReason::Quota);
             next.begin(worker, command);
         }
-        Step::Drawn(worker) | Step::Failed(worker) | Step::Retry(worker) | Step::OtherKey(worker) => {
+        Step::Drawn(worker)
+        | Step::Failed(worker)
+        | Step::Retry(worker)
+        | Step::Release(worker)
+        | Step::OtherKey(worker) => {
             let attempt = held(&world.actors[worker]).unwrap();
             next.begin(worker, answer(world, step, attempt, config));
         }
@@ -181,6 +187,7 @@ fn step(world: &World, step: Step, config: Config, seen: &mut HashSet<Seen>) -> 
         Step::Sweep => match sweep_action(&world.job, now, &sweep_rules(config.bounds)) {
             SweepAction::Leave => {}
             SweepAction::Send { command, .. }
+            | SweepAction::Wait { command }
             | SweepAction::Requeue { command }
             | SweepAction::End { command, .. } => next.begin(SWEEPER, command),
         },
@@ -206,6 +213,10 @@ fn answer(world: &World, step: Step, attempt: u32, config: Config) -> Command {
                 world.now().plus(seconds(1)),
                 JobErrorCode::ProviderUnavailable,
             )
+        }
+        Step::Release(_) => {
+            let mine = Job { attempt, ..Job::clone(&world.job) };
+            Command::release(&mine, world.now(), world.now().plus(seconds(1)), WaitReason::Quota)
         }
         Step::OtherKey(_) => Command::CountCall { attempt, calls_max: config.bounds.calls_max },
         _ => end_held(attempt, Ending::Failed(failure())),
@@ -242,7 +253,9 @@ impl World {
                 seen.insert(Seen::TwoCallsInOneAttempt);
                 self.call(actor, *attempt);
             }
-            Command::CountCall { attempt, .. } | Command::Retry { attempt, .. }
+            Command::CountCall { attempt, .. }
+            | Command::Retry { attempt, .. }
+            | Command::Release { attempt, .. }
                 if !done && holds(*attempt) =>
             {
                 let cancelled = self.job.is_cancel_requested();
@@ -305,6 +318,7 @@ fn check_settles(world: &World, config: Config) {
             match sweep_action(&job, at(now), &sweep_rules(config.bounds)) {
                 SweepAction::Leave => {}
                 SweepAction::Send { command, .. }
+                | SweepAction::Wait { command }
                 | SweepAction::Requeue { command }
                 | SweepAction::End { command, .. } => job = apply(&job, &command, stamp(0)).unwrap(),
             }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use common::{at, cases, fewer_cases, seconds};
 use darkroom_core::id::{ModelName, ProjectName};
-use darkroom_core::key::{CoolReason, Scope, ScopeDisabled, ScopeState};
+use darkroom_core::key::{CoolReason, Scope, ScopeDisabled, ScopeState, Standing};
 use darkroom_core::limits::{MARKS_MAX, QUOTA_MINUTE, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
-use darkroom_core::quota::{Mark, Reservation, Usage, reserve, state_at, used};
+use darkroom_core::quota::{
+    Ask, Mark, Reservation, Slots, Usage, guard as guard_of, reserve, state_at, used,
+};
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;
 
@@ -22,13 +24,14 @@ fn scope(per_minute: u32, per_day: Option<u32>) -> Scope {
         requests_per_minute: per_minute,
         requests_per_day: per_day,
         state: ScopeState::Active,
+        standing: Standing::Proven,
         usage: Usage::default(),
         version: 1,
     }
 }
 
 fn cooling(until: Timestamp) -> ScopeState {
-    ScopeState::Cooling { reason: CoolReason::RateLimited, until }
+    ScopeState::Cooling { reason: CoolReason::RateLimited, at: at(0), until }
 }
 
 fn millis(timestamp: Timestamp) -> u64 {
@@ -37,15 +40,24 @@ fn millis(timestamp: Timestamp) -> u64 {
 
 /// How much later than reserved a call may arrive.
 fn guard(minute: Duration) -> u64 {
-    u64::try_from(minute.as_millis()).unwrap() / 200
+    let guard = guard_of(minute);
+    assert!(guard <= minute / 200, "half a hundredth of the minute at most");
+    millis(Timestamp::EPOCH.plus(guard))
+}
+
+/// One call.
+fn one(now: Timestamp, horizon: Duration, minute: Duration) -> Ask {
+    Ask { now, horizon, wanted: 1, minute, trial: seconds(110) }
 }
 
 /// Asks at these times, stores what is to be stored, and returns the reserved moments.
 fn ask(scope: &mut Scope, asks: &[Timestamp], horizon: Duration, minute: Duration) -> Vec<Timestamp> {
     let mut slots = Vec::new();
     for now in asks {
-        match reserve(scope, *now, horizon, minute) {
-            Reservation::Slot { at, usage } => {
+        match reserve(scope, &one(*now, horizon, minute)) {
+            Reservation::Slots(Slots { at, usage, standing }) => {
+                assert_eq!((at.len(), standing), (1, Standing::Proven));
+                let at = at[0];
                 assert!(at >= *now && at <= now.plus(horizon), "a slot outside of the horizon");
                 assert!(usage.marks.len() <= MARKS_MAX, "{} blocks", usage.marks.len());
                 assert!(usage.marks.windows(2).all(|pair| pair[0].at < pair[1].at), "marks out of order");
@@ -55,7 +67,7 @@ fn ask(scope: &mut Scope, asks: &[Timestamp], horizon: Duration, minute: Duratio
             Reservation::FreeAt(free) => {
                 assert!(free > now.plus(horizon) || scope.requests_per_day.is_some());
             }
-            Reservation::Disabled => panic!("disabled"),
+            other => panic!("{other:?}"),
         }
     }
     slots
@@ -193,15 +205,17 @@ fn a_full_minute_is_free_again_a_minute_and_a_guard_after_its_first_call() {
     let mut scope = scope(2, None);
     assert_eq!(ask(&mut scope, &[at(0), at(10)], Duration::ZERO, QUOTA_MINUTE), [at(0), at(10)]);
     let free = Timestamp::from_millis(at(60).as_millis() + 300);
-    assert_eq!(reserve(&scope, at(11), seconds(20), QUOTA_MINUTE), Reservation::FreeAt(free));
+    assert_eq!(reserve(&scope, &one(at(11), seconds(20), QUOTA_MINUTE)), Reservation::FreeAt(free));
     // Within the horizon it is given out at once, for its moment, and the next one follows ten seconds later.
-    let Reservation::Slot { at: slot, usage } = reserve(&scope, at(50), seconds(20), QUOTA_MINUTE) else {
+    let Reservation::Slots(Slots { at: slots, usage, .. }) =
+        reserve(&scope, &one(at(50), seconds(20), QUOTA_MINUTE))
+    else {
         panic!("no slot");
     };
-    assert_eq!(slot, free);
+    assert_eq!(slots, [free]);
     scope.usage = usage;
     assert_eq!(
-        reserve(&scope, at(50), seconds(20), QUOTA_MINUTE),
+        reserve(&scope, &one(at(50), seconds(20), QUOTA_MINUTE)),
         Reservation::FreeAt(Timestamp::from_millis(at(70).as_millis() + 300))
     );
 }
@@ -211,8 +225,8 @@ fn the_horizon_is_inclusive() {
     let mut scope = scope(1, None);
     ask(&mut scope, &[at(0)], Duration::ZERO, QUOTA_MINUTE);
     let now = Timestamp::from_millis(at(40).as_millis() + 300);
-    assert!(matches!(reserve(&scope, now, seconds(20), QUOTA_MINUTE), Reservation::Slot { .. }));
-    assert!(matches!(reserve(&scope, at(40), seconds(20), QUOTA_MINUTE), Reservation::FreeAt(_)));
+    assert!(matches!(reserve(&scope, &one(now, seconds(20), QUOTA_MINUTE)), Reservation::Slots(_)));
+    assert!(matches!(reserve(&scope, &one(at(40), seconds(20), QUOTA_MINUTE)), Reservation::FreeAt(_)));
 }
 
 #[test]
@@ -235,7 +249,7 @@ fn marks_of_a_longer_minute_stay_in_order() {
 #[test]
 fn a_cooling_scope_is_free_when_it_has_cooled() {
     let mut scope = Scope { state: cooling(at(30)), ..scope(5, None) };
-    assert_eq!(reserve(&scope, at(0), seconds(20), QUOTA_MINUTE), Reservation::FreeAt(at(30)));
+    assert_eq!(reserve(&scope, &one(at(0), seconds(20), QUOTA_MINUTE)), Reservation::FreeAt(at(30)));
     assert_eq!(ask(&mut scope, &[at(10)], seconds(20), QUOTA_MINUTE), [at(30)]);
     assert_eq!(ask(&mut scope, &[at(40)], seconds(20), QUOTA_MINUTE), [at(40)]);
     assert_eq!(state_at(scope.state, at(29)), scope.state);
@@ -247,7 +261,7 @@ fn what_a_person_must_clear_is_never_free() {
     let disabled = ScopeState::Disabled { reason: ScopeDisabled::ZeroQuota, at: at(0) };
     assert_eq!(state_at(disabled, at(1_000_000)), disabled);
     for scope in [Scope { state: disabled, ..scope(5, None) }, scope(0, None), scope(5, Some(0))] {
-        assert_eq!(reserve(&scope, at(1_000_000), seconds(20), QUOTA_MINUTE), Reservation::Disabled);
+        assert_eq!(reserve(&scope, &one(at(1_000_000), seconds(20), QUOTA_MINUTE)), Reservation::Disabled);
     }
 }
 
@@ -256,7 +270,7 @@ fn the_day_is_used_up_until_midnight_in_los_angeles() {
     let mut scope = scope(10, Some(2));
     assert_eq!(ask(&mut scope, &[at(0), at(1), at(2)], Duration::ZERO, QUOTA_MINUTE), [at(0), at(1)]);
     let midnight = at(0).next_pacific_midnight();
-    assert_eq!(reserve(&scope, at(3), seconds(20), QUOTA_MINUTE), Reservation::FreeAt(midnight));
+    assert_eq!(reserve(&scope, &one(at(3), seconds(20), QUOTA_MINUTE)), Reservation::FreeAt(midnight));
     assert_eq!((scope.usage.day.as_str(), scope.usage.day_count), ("2026-11-22", 2));
     ask(&mut scope, &[midnight], Duration::ZERO, QUOTA_MINUTE);
     assert_eq!((scope.usage.day.as_str(), scope.usage.day_count), ("2026-11-23", 1));
@@ -275,9 +289,9 @@ fn a_call_that_may_arrive_after_midnight_is_made_after_midnight() {
     let mut full = Scope { usage: Usage::default(), ..scope };
     ask(&mut full, &[at(0), at(1), at(2)], Duration::ZERO, QUOTA_MINUTE);
     assert!(
-        matches!(reserve(&full, late, seconds(20), QUOTA_MINUTE), Reservation::Slot { at, .. } if at == midnight)
+        matches!(reserve(&full, &one(late, seconds(20), QUOTA_MINUTE)), Reservation::Slots(Slots { at, .. }) if at == [midnight])
     );
-    assert_eq!(reserve(&full, late, Duration::ZERO, QUOTA_MINUTE), Reservation::FreeAt(midnight));
+    assert_eq!(reserve(&full, &one(late, Duration::ZERO, QUOTA_MINUTE)), Reservation::FreeAt(midnight));
 }
 
 #[test]
@@ -342,6 +356,36 @@ fn minutes() -> impl Strategy<Value = Duration> {
     prop_oneof![3 => Just(QUOTA_MINUTE), 1 => Just(seconds(10)), 1 => Just(seconds(1))]
 }
 
+#[test]
+fn a_block_is_what_single_calls_would_have_got() {
+    for (limit, wanted, granted) in [(10, 4, 4), (10, 30, 20), (3, 10, 6)] {
+        let ask_for = Ask { wanted, ..one(at(0), seconds(61), QUOTA_MINUTE) };
+        let Reservation::Slots(block) = reserve(&scope(limit, None), &ask_for) else { panic!("no slots") };
+        assert_eq!(block.at.len(), granted);
+        let mut single = scope(limit, None);
+        let asks = vec![at(0); granted];
+        assert_eq!(ask(&mut single, &asks, seconds(61), QUOTA_MINUTE), block.at);
+        assert_eq!(single.usage, block.usage);
+    }
+}
+
+#[test]
+fn an_unproven_scope_has_one_call_in_flight() {
+    let mut new = Scope { standing: Standing::UNTRIED, ..scope(10, None) };
+    let ask_for = |now| Ask { wanted: 10, ..one(now, seconds(20), QUOTA_MINUTE) };
+    let Reservation::Slots(first) = reserve(&new, &ask_for(at(0))) else { panic!("no slot") };
+    assert_eq!(first.at, [at(0)]);
+    assert_eq!(first.standing, Standing::Unproven { trial_until: at(110) });
+    (new.usage, new.standing) = (first.usage, first.standing);
+    assert_eq!(reserve(&new, &ask_for(at(109))), Reservation::OnTrial(at(110)));
+    // Whoever made it has died: somebody else may.
+    let Reservation::Slots(second) = reserve(&new, &ask_for(at(110))) else { panic!("no slot") };
+    assert_eq!((second.at.len(), second.standing), (1, Standing::Unproven { trial_until: at(220) }));
+    new.standing = Standing::Proven;
+    let Reservation::Slots(block) = reserve(&new, &ask_for(at(1))) else { panic!("no slots") };
+    assert_eq!(block.at.len(), 9, "the first call counts");
+}
+
 proptest! {
     #![proptest_config(cases())]
 
@@ -385,10 +429,10 @@ proptest! {
         let mut scope = scope(limit, per_day);
         ask(&mut scope, &asks, Duration::ZERO, QUOTA_MINUTE);
         let last = *asks.last().unwrap();
-        if let Reservation::FreeAt(free) = reserve(&scope, last, Duration::ZERO, QUOTA_MINUTE) {
+        if let Reservation::FreeAt(free) = reserve(&scope, &one(last, Duration::ZERO, QUOTA_MINUTE)) {
             prop_assert!(free > last);
-            let then = reserve(&scope, free, Duration::ZERO, QUOTA_MINUTE);
-            prop_assert!(matches!(then, Reservation::Slot { at, .. } if at == free), "{:?}", then);
+            let then = reserve(&scope, &one(free, Duration::ZERO, QUOTA_MINUTE));
+            prop_assert!(matches!(&then, Reservation::Slots(Slots { at, .. }) if at == &[free]), "{:?}", then);
         }
     }
 

@@ -34,6 +34,7 @@ fn command(action: &SweepAction) -> Option<&Command> {
     match action {
         SweepAction::Leave => None,
         SweepAction::Send { command, .. }
+        | SweepAction::Wait { command }
         | SweepAction::Requeue { command }
         | SweepAction::End { command, .. } => Some(command),
     }
@@ -296,7 +297,7 @@ fn sweep_to_the_end(
         match action {
             SweepAction::Send { delay, .. } => waits.last_mut().unwrap().push(now.plus(delay)),
             SweepAction::Requeue { .. } => waits.push(Vec::new()),
-            SweepAction::Leave | SweepAction::End { .. } => {}
+            SweepAction::Leave | SweepAction::Wait { .. } | SweepAction::End { .. } => {}
         }
         job = next;
     }
@@ -321,7 +322,7 @@ proptest! {
                 SweepAction::Send { .. } | SweepAction::Requeue { .. } => Status::Pending,
                 SweepAction::End { failure: Some(_), .. } => Status::Failed,
                 SweepAction::End { failure: None, .. } => Status::Cancelled,
-                SweepAction::Leave => unreachable!(),
+                SweepAction::Leave | SweepAction::Wait { .. } => unreachable!(),
             };
             prop_assert_eq!(status, expected);
         } else {

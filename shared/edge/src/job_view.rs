@@ -67,7 +67,7 @@ impl JobView {
             "drawn_by": drawn_by,
             "conversation_id": order.conversation_id,
             "cost": order.cost,
-            "attempts": job.attempt,
+            "attempts": job.tries,
             "provider_calls": job.calls,
             "image_url": self.image_url,
             "image": image.map(|image| json!({

@@ -3,9 +3,13 @@
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
-use axum::http::header::ACCEPT_LANGUAGE;
+use axum::http::HeaderName;
+use axum::http::header::{ACCEPT_LANGUAGE, VARY};
 use axum::http::request::Parts;
 use darkroom_core::error_code::Language;
+
+/// Tells caches that an answer's texts follow `Accept-Language`.
+pub const VARY_LANGUAGE: (HeaderName, &str) = (VARY, "accept-language");
 
 /// The best language for the caller's `Accept-Language`; English where nothing fits.
 #[derive(Clone, Copy, Debug)]

@@ -10,5 +10,5 @@ mod problem;
 pub use body::JsonBody;
 pub use caller::Caller;
 pub use job_view::{JobView, eta};
-pub use language::AcceptLanguage;
+pub use language::{AcceptLanguage, VARY_LANGUAGE};
 pub use problem::{Problem, method_not_allowed, not_found};

@@ -8,7 +8,7 @@ use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::request::Violation;
 use serde_json::{Value, json};
 
-use crate::AcceptLanguage;
+use crate::{AcceptLanguage, VARY_LANGUAGE};
 
 /// A refused request.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self.body())).into_response();
+        let mut response = (status, [VARY_LANGUAGE], Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));

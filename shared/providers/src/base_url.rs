@@ -29,7 +29,18 @@ pub enum BaseUrlError {
 
 impl BaseUrl {
     /// Gemini's public address.
-    pub const GEMINI: &'static str = "https://generativelanguage.googleapis.com";
+    pub fn gemini() -> Self {
+        Self::vendor("https://generativelanguage.googleapis.com")
+    }
+
+    /// OpenAI's public address.
+    pub fn openai() -> Self {
+        Self::vendor("https://api.openai.com")
+    }
+
+    fn vendor(origin: &'static str) -> Self {
+        Self { origin: Uri::from_static(origin), path: String::new() }
+    }
 
     /// Parses a base URL; slashes at its end are dropped.
     ///
@@ -132,6 +143,13 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(BaseUrl::parse(BaseUrl::GEMINI).unwrap().is_tls());
+    }
+
+    #[test]
+    fn the_vendors_addresses_are_what_they_would_be_parsed_from() {
+        for vendor in [BaseUrl::gemini(), BaseUrl::openai()] {
+            assert_eq!(BaseUrl::parse(&vendor.to_string()), Ok(vendor.clone()));
+            assert!(vendor.is_tls());
+        }
     }
 }

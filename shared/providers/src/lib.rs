@@ -5,6 +5,8 @@
 //! Whatever comes back from the network is checked and stripped before anyone sees it.
 
 mod base_url;
+mod dimensions;
+mod forge;
 mod gemini;
 pub mod image_check;
 #[allow(
@@ -16,12 +18,15 @@ pub mod image_check;
     reason = "coordinates are rounded to pixels all the time (casts saturate), colours are 0xRRGGBB, points are x and y"
 )]
 mod local;
+mod openai;
+mod progress;
+mod wire;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use darkroom_core::answer::Refusal;
-use darkroom_core::id::ModelName;
+use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::image::ImageFormat;
 use darkroom_core::key::Secret;
 use darkroom_core::model::ProviderName;
@@ -29,14 +34,33 @@ use darkroom_core::request::{Prompt, Shape};
 use thiserror::Error;
 
 pub use base_url::{BaseUrl, BaseUrlError};
-pub use gemini::{ConnectError, Gemini};
+pub use forge::Forge;
+pub use gemini::Gemini;
 pub use local::Local;
+pub use openai::OpenAi;
+pub use progress::Progress;
+pub use wire::ConnectError;
 
-/// Where the providers are.
+use wire::not_sent;
+
+/// Why there is no Forge.
+const NO_FORGE: &str = "DARKROOM_FORGE_BASE_URL is not set on the worker";
+
+/// Where the providers are. The default is the vendors' own addresses, and no Forge.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Gemini's base URL, [`BaseUrl::GEMINI`] as a rule.
+    /// Gemini's base URL.
     pub gemini_base_url: BaseUrl,
+    /// OpenAI's base URL, or that of another server with its Images API.
+    pub openai_base_url: BaseUrl,
+    /// Forge's base URL. It has no vendor: without one, its models cannot be drawn with.
+    pub forge_base_url: Option<BaseUrl>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { gemini_base_url: BaseUrl::gemini(), openai_base_url: BaseUrl::openai(), forge_base_url: None }
+    }
 }
 
 /// Every provider, ready to draw.
@@ -44,6 +68,8 @@ pub struct Settings {
 pub struct Providers {
     local: Provider,
     gemini: Provider,
+    openai: Provider,
+    forge: Provider,
 }
 
 impl Providers {
@@ -52,6 +78,8 @@ impl Providers {
         Self {
             local: Provider::Local(Local::new()),
             gemini: Provider::Gemini(Box::new(Gemini::new(settings.gemini_base_url))),
+            openai: Provider::OpenAi(Box::new(OpenAi::new(settings.openai_base_url))),
+            forge: Provider::Forge(Box::new(Forge::new(settings.forge_base_url))),
         }
     }
 
@@ -60,19 +88,24 @@ impl Providers {
         match name {
             ProviderName::Local => &self.local,
             ProviderName::Gemini => &self.gemini,
+            ProviderName::OpenAi => &self.openai,
+            ProviderName::Forge => &self.forge,
         }
     }
 
-    /// Reads the trusted roots and opens one connection (TCP and TLS, no request) to each provider on the network, so
-    /// that the first call finds it open. Worth calling once, during initialisation; calls work without it.
+    /// Reads the trusted roots and opens one connection (TCP and TLS, no request) to each of these providers that is on the
+    /// network, all at once, so that the first call finds it open. Worth calling once, during initialisation; calls work
+    /// without it.
     ///
     /// # Errors
-    /// When the connection could not be opened. Nothing is broken by that: the next call tries anew.
-    pub async fn warm(&self) -> Result<(), ConnectError> {
-        match &self.gemini {
-            Provider::Gemini(gemini) => gemini.warm().await,
-            Provider::Local(_) => Ok(()),
-        }
+    /// When a connection could not be opened; the others are. Nothing is broken by that: the next call tries anew.
+    pub async fn warm(&self, names: &[ProviderName]) -> Result<(), ConnectError> {
+        let warm = |name: ProviderName| async move {
+            if names.contains(&name) { self.get(name).warm().await } else { Ok(()) }
+        };
+        let (gemini, openai, forge) =
+            tokio::join!(warm(ProviderName::Gemini), warm(ProviderName::OpenAi), warm(ProviderName::Forge));
+        gemini.and(openai).and(forge)
     }
 }
 
@@ -83,11 +116,20 @@ pub enum Provider {
     Local(Local),
     /// Google's Gemini API.
     Gemini(Box<Gemini>),
+    /// OpenAI's Images API, or another server with it.
+    OpenAi(Box<OpenAi>),
+    /// Stable Diffusion WebUI Forge.
+    Forge(Box<Forge>),
 }
 
 /// What to draw.
 #[derive(Clone, Copy)]
 pub struct DrawRequest<'a> {
+    /// The job that is drawn.
+    pub job: &'a JobId,
+    /// Which call of the job this is, from 1; none is made twice. With the job it names the call at a provider that can be
+    /// asked for it later.
+    pub call: u32,
     /// The provider's own name of the model.
     pub model: &'a ModelName,
     /// What the picture shows.
@@ -98,6 +140,8 @@ pub struct DrawRequest<'a> {
     pub seed: u64,
     /// The key, for a provider that needs one.
     pub secret: Option<&'a Secret>,
+    /// Where the provider tells how far it is, if it does.
+    pub progress: &'a Progress,
 }
 
 /// A picture that was drawn and found sound.
@@ -158,6 +202,44 @@ impl Provider {
         match self {
             Self::Local(local) => local.draw(request, timeout).await,
             Self::Gemini(gemini) => gemini.draw(request, timeout).await,
+            Self::OpenAi(openai) => openai.draw(request, timeout).await,
+            Self::Forge(forge) => forge.draw(request, timeout).await,
         }
     }
+
+    /// Asks whether the provider answers and takes the key, with one request that draws nothing and costs nothing. It uses none of
+    /// the quota that drawing has.
+    ///
+    /// # Errors
+    /// What the provider's answer means for the key; `Unavailable` when there was none. Never `ModelRetired`: no model is named.
+    pub async fn probe(&self, secret: Option<&Secret>, timeout: Duration) -> Result<(), Refusal> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Gemini(gemini) => gemini.probe(secret, timeout).await,
+            Self::OpenAi(openai) => openai.probe(secret, timeout).await,
+            Self::Forge(forge) => forge.probe(secret, timeout).await,
+        }
+    }
+
+    /// The setting without which it cannot draw at all, in words; `None` when nothing is missing.
+    pub const fn missing_setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Forge(forge) if !forge.is_there() => Some(NO_FORGE),
+            Self::Local(_) | Self::Gemini(_) | Self::OpenAi(_) | Self::Forge(_) => None,
+        }
+    }
+
+    async fn warm(&self) -> Result<(), ConnectError> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Gemini(gemini) => gemini.warm().await,
+            Self::OpenAi(openai) => openai.warm().await,
+            Self::Forge(forge) => forge.warm().await,
+        }
+    }
+}
+
+/// The key of a provider that needs one.
+fn needed(secret: Option<&Secret>) -> Result<&Secret, DrawError> {
+    secret.ok_or_else(|| not_sent("no key was given for a provider that needs one"))
 }

@@ -5,26 +5,29 @@ use std::collections::HashSet;
 use std::io::Cursor;
 use std::time::Duration;
 
-use darkroom_core::id::ModelName;
+use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::image::ImageFormat;
 use darkroom_core::limits::{IMAGE_BYTES_MAX, IMAGE_SIDE_MAX};
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
-use darkroom_providers::{BaseUrl, DrawRequest, DrawnImage, Providers, Settings};
+use darkroom_providers::{DrawRequest, DrawnImage, Progress, Providers, Settings};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 fn providers() -> Providers {
-    Providers::new(Settings { gemini_base_url: BaseUrl::parse(BaseUrl::GEMINI).unwrap() })
+    Providers::new(Settings::default())
 }
 
 async fn draw(prompt: &str, seed: u64, aspect_ratio: AspectRatio, size: ImageSize) -> DrawnImage {
     let request = DrawRequest {
+        job: &JobId::parse(&format!("job_{}", "a".repeat(52))).unwrap(),
+        call: 1,
         model: &ModelName::parse("darkroom-local").unwrap(),
         prompt: &Prompt::parse(prompt).unwrap(),
         shape: Shape { aspect_ratio, size },
         seed,
         secret: None,
+        progress: &Progress::unknown(),
     };
     providers().get(ProviderName::Local).draw(request, Duration::from_secs(60)).await.expect("a picture")
 }

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use darkroom_core::id::ModelName;
+use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::key::Secret;
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
-use darkroom_providers::{BaseUrl, ConnectError, DrawError, DrawRequest, Providers, Settings};
+use darkroom_providers::{BaseUrl, ConnectError, DrawError, DrawRequest, Progress, Providers, Settings};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -108,16 +108,19 @@ async fn the_first_call_finds_the_warm_connection_and_nobody_unproven_sees_a_req
 
 fn providers() -> Providers {
     let address = std::env::var(ADDRESS).expect("run by the test above");
-    Providers::new(Settings { gemini_base_url: BaseUrl::parse(&address).unwrap() })
+    Providers::new(Settings { gemini_base_url: BaseUrl::parse(&address).unwrap(), ..Settings::default() })
 }
 
 async fn draw(providers: &Providers) -> DrawError {
     let request = DrawRequest {
+        job: &JobId::parse(&format!("job_{}", "a".repeat(52))).unwrap(),
+        call: 1,
         model: &ModelName::parse("m").unwrap(),
         prompt: &Prompt::parse("p").unwrap(),
         shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
         seed: 1,
         secret: Some(&Secret::parse("key").unwrap()),
+        progress: &Progress::unknown(),
     };
     let drawn = providers.get(ProviderName::Gemini).draw(request, Duration::from_secs(20)).await;
     drawn.expect_err("the server draws nothing")
@@ -127,7 +130,7 @@ async fn draw(providers: &Providers) -> DrawError {
 #[ignore = "the client's side of the test above"]
 async fn trusting() {
     let providers = providers();
-    providers.warm().await.unwrap();
+    providers.warm(&[ProviderName::Gemini]).await.unwrap();
     for _ in 0..2 {
         assert!(matches!(draw(&providers).await, DrawError::Refused(_)));
     }
@@ -137,7 +140,7 @@ async fn trusting() {
 #[ignore = "the client's side of the test above"]
 async fn distrusting() {
     let providers = providers();
-    assert!(matches!(providers.warm().await, Err(ConnectError::Tls(_))));
+    assert!(matches!(providers.warm(&[ProviderName::Gemini]).await, Err(ConnectError::Tls(_))));
     assert!(matches!(draw(&providers).await, DrawError::NotSent { .. }));
 }
 
@@ -145,6 +148,6 @@ async fn distrusting() {
 #[ignore = "the client's side of the test above"]
 async fn rootless() {
     let providers = providers();
-    assert!(matches!(providers.warm().await, Err(ConnectError::NoRoots)));
+    assert!(matches!(providers.warm(&[ProviderName::Gemini]).await, Err(ConnectError::NoRoots)));
     assert!(matches!(draw(&providers).await, DrawError::NotSent { .. }));
 }

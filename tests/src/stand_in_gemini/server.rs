@@ -1,73 +1,28 @@
-//! Connections and calls of the stand-in.
+//! Calls of the stand-in.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use darkroom_core::request::{AspectRatio, ImageSize, Shape};
-use futures::stream;
 use http::{HeaderMap, Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::bodies::{self, Answer};
-use super::call_log::{Call, Outcome};
 use super::quota::Over;
-use super::{Behaviour, Faults, Latency, State, lock};
+use super::{Behaviour, Faults, Latency, State};
+use crate::stand_in::call_log::{Call, Outcome};
+use crate::stand_in::connections::{self, Body, Service, chunked, has_only, lock};
 
-/// A request's body is read this far.
-const REQUEST_BYTES_MAX: usize = 1024 * 1024;
-
-/// Takes connections until aborted; they end with it.
-pub(super) async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
-    let mut connections = JoinSet::new();
-    loop {
-        // A failed accept is the client's loss: it sees a reset.
-        if let Ok((stream, _)) = listener.accept().await {
-            lock(&state).log.connected();
-            connections.spawn(serve(stream, Arc::clone(&state)));
-        }
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
-    drop(stream.set_nodelay(true));
-    let reset = Arc::new(Notify::new());
-    let service = {
-        let reset = Arc::clone(&reset);
-        service_fn(move |request| boxed(call(request, Arc::clone(&state), Arc::clone(&reset))))
-    };
-    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        // The client sees whatever went wrong.
-        _ = &mut connection => {}
-        () = reset.notified() => {
-            // Closing with zero linger sends RST instead of FIN.
-            let stream = connection.into_parts().io.into_inner();
-            drop(stream.set_zero_linger());
-        }
-    }
-}
-
-type Body = StreamBody<stream::Iter<std::vec::IntoIter<io::Result<Frame<Bytes>>>>>;
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-fn boxed(call: impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static) -> Answering {
-    Box::pin(call)
-}
+/// What the stand-in does with each request.
+pub(super) const SERVICE: Service<State> = Service {
+    connected: |state| state.log.connected(),
+    call: |request, state, reset| Box::pin(call(request, state, reset)),
+};
 
 /// Logs a call when it ends, also when the client goes away in the middle.
 struct Logged {
@@ -119,8 +74,7 @@ async fn call(
     let model = model(&head.method, &head.uri);
     let mut logged =
         Logged::begin(&state, key.clone().unwrap_or_default(), model.clone().unwrap_or_default());
-    let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map(http_body_util::Collected::to_bytes);
-    let asked = body.ok().and_then(|body| parse(&body));
+    let asked = connections::read(body).await.and_then(|body| parse(&body));
     if let Some(asked) = &asked {
         logged.call.prompt.clone_from(&asked.prompt);
     }
@@ -167,17 +121,14 @@ fn model(method: &Method, uri: &Uri) -> Option<String> {
 /// Reads a request as strictly as the real API: a member it does not know is an error.
 fn parse(body: &[u8]) -> Option<Asked> {
     let body: Value = serde_json::from_slice(body).ok()?;
-    let known = |object: &Value, names: &[&str]| {
-        object.as_object().is_some_and(|members| members.keys().all(|name| names.contains(&name.as_str())))
-    };
     let content = body.pointer("/contents/0")?;
     let config = body.get("generationConfig")?;
     let image = config.get("imageConfig")?;
     let modalities = config.get("responseModalities")?.as_array()?;
-    if !known(&body, &["contents", "generationConfig"])
-        || !known(content, &["role", "parts"])
-        || !known(config, &["responseModalities", "imageConfig"])
-        || !known(image, &["aspectRatio", "imageSize"])
+    if !has_only(&body, &["contents", "generationConfig"])
+        || !has_only(content, &["role", "parts"])
+        || !has_only(config, &["responseModalities", "imageConfig"])
+        || !has_only(image, &["aspectRatio", "imageSize"])
         || !modalities.contains(&Value::from("IMAGE"))
     {
         return None;
@@ -321,7 +272,7 @@ fn draw(
 ) -> Response<Body> {
     let mut locked = lock(state);
     let length = locked.settings.image_bytes;
-    let picture = locked.pictures.base64(shape, length);
+    let picture = locked.pictures.base64(dimensions(shape), length);
     drop(locked);
     let body = bodies::drawn(model, &picture, behaviour);
     if *behaviour != Behaviour::ResetInBody {
@@ -340,9 +291,24 @@ fn draw(
 
 const JSON: http::HeaderValue = http::HeaderValue::from_static("application/json; charset=UTF-8");
 
-/// Chunked, as the real API answers.
-fn chunked(frames: Vec<io::Result<Frame<Bytes>>>) -> Body {
-    StreamBody::new(stream::iter(frames))
+/// What the real models answer for 1K, in pixels, twice that for 2K.
+fn dimensions(shape: Shape) -> (u32, u32) {
+    let (width, height) = match shape.aspect_ratio {
+        AspectRatio::R1x1 => (1024, 1024),
+        AspectRatio::R2x3 => (848, 1264),
+        AspectRatio::R3x2 => (1264, 848),
+        AspectRatio::R3x4 => (896, 1200),
+        AspectRatio::R4x3 => (1200, 896),
+        AspectRatio::R4x5 => (928, 1152),
+        AspectRatio::R5x4 => (1152, 928),
+        AspectRatio::R9x16 => (768, 1376),
+        AspectRatio::R16x9 => (1376, 768),
+        AspectRatio::R21x9 => (1584, 672),
+    };
+    match shape.size {
+        ImageSize::K1 => (width, height),
+        ImageSize::K2 => (2 * width, 2 * height),
+    }
 }
 
 fn respond(answer: Answer, logged: &mut Logged) -> Response<Body> {

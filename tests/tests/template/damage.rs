@@ -119,6 +119,11 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("WorkerFunction/Properties/Events/Jobs/Properties/BatchSize", json!(1), "batch"),
         (
+            "WorkerFunction/Properties/Events/Jobs/Properties/MaximumBatchingWindowInSeconds",
+            json!(1),
+            "wait for a full batch",
+        ),
+        (
             "SweeperFunction/Properties/Events/EachMinute/Properties/Schedule",
             json!("rate(5 minutes)"),
             "time between sweeps",
@@ -145,6 +150,12 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             json!({"Authorizer": "NONE"}),
             "without the authorizer",
         ),
+        (
+            "ApiFunction/Properties/Events/AnythingElse/Properties/Auth",
+            json!({"Authorizer": "NONE"}),
+            "without the authorizer",
+        ),
+        ("Api/Properties/DefaultRouteSettings/ThrottlingRateLimit", json!(10_000), "requests per route"),
         ("Api/Properties/Auth/Authorizers/Jwt/AuthorizationScopes", json!([]), "authorizer"),
         ("SubmitFunction/Properties/Events/SubmitJob/Properties/Path", json!("/v1/job"), "routes"),
         // Who may do what.
@@ -164,9 +175,29 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "submit may dynamodb:GetItem on *",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/4/Action/-",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/6/Action/-",
             json!("sqs:SendMessage"),
             "api may sqs:SendMessage",
+        ),
+        (
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
+            json!("KEY"),
+            "submit may dynamodb:Query on arn:aws:dynamodb:eu-central-1:123456789012:table/dark-keys when",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/4/Condition/ForAllValues:StringEquals/dynamodb:Attributes/-",
+            json!("secret"),
+            "api may dynamodb:Query",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/4/Condition/Null/dynamodb:Attributes",
+            json!("true"),
+            "api may dynamodb:Query",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/8/Condition/StringEquals/s3:prefix",
+            json!("images/"),
+            "api may s3:ListBucket",
         ),
         (
             "SweeperFunction/Properties/Role",
@@ -178,7 +209,52 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             json!("*"),
             "who may be ApiRole",
         ),
+        // The secrets.
+        (
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/2/Action/-",
+            json!("kms:Decrypt"),
+            "submit may kms:Decrypt",
+        ),
+        (
+            "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/3/Action/-",
+            json!("kms:GenerateDataKey"),
+            "worker may kms:GenerateDataKey",
+        ),
+        (
+            "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/3/Condition/StringEquals/kms:EncryptionContext:table",
+            json!("*"),
+            "worker may kms:Decrypt",
+        ),
+        (
+            "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/0/Condition",
+            json!({"StringEquals": {"aws:PrincipalTag/x": "y"}}),
+            "worker may dynamodb:",
+        ),
+        ("SecretsKey/Properties/EnableKeyRotation", json!(false), "rotation of the secrets' key"),
+        ("SecretsKey/Properties/KeyPolicy/Statement/0/Principal", json!("*"), "policy of the secrets' key"),
+        ("SecretsKey/DeletionPolicy", json!("Delete"), "SecretsKey DeletionPolicy"),
+        ("SecretsKey/UpdateReplacePolicy", json!("Delete"), "SecretsKey UpdateReplacePolicy"),
+        (
+            "SecretsKeyAlias/Properties/AliasName",
+            json!({"Fn::Sub": "alias/${AWS::StackName}-other"}),
+            "aliases",
+        ),
+        (
+            "WorkerFunction/Properties/Environment/Variables/DARKROOM_KMS_KEY",
+            json!({"Fn::GetAtt": ["KeysTable", "Arn"]}),
+            "does not start: DARKROOM_KMS_KEY",
+        ),
         // The bucket.
+        (
+            "ImageBucket/Properties/CorsConfiguration/CorsRules/0/AllowedOrigins",
+            json!(["*"]),
+            "pages that may read images",
+        ),
+        (
+            "ImageBucket/Properties/CorsConfiguration/CorsRules/0/AllowedMethods/-",
+            json!("PUT"),
+            "pages that may read images",
+        ),
         (
             "ImageBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy",
             json!(false),
@@ -240,6 +316,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             (of("Properties/SSESpecification/SSEEnabled"), json!(false), "encryption"),
             (of("Properties/BillingMode"), json!("PROVISIONED"), "is paid per request"),
             (of("DeletionPolicy"), json!("Delete"), "DeletionPolicy"),
+            (of("DeletionPolicy"), json!("Retain"), "DeletionPolicy"),
             (of("UpdateReplacePolicy"), json!("Delete"), "UpdateReplacePolicy"),
         ]);
     }

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use darkroom_aws::config::{self, ConfigError, Environment, SubmitRules, SweepRules, Tables, WorkerRules};
-use darkroom_template::{Function, Names};
-use serde_json::json;
+use darkroom_template::{Function, Names, Stack, TemplateError};
+use serde_json::{Value, json};
 
 use crate::{Faults, View, names, read, template};
 
@@ -20,10 +20,11 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
 type Reader = fn(&Environment<'_>) -> Result<(), ConfigError>;
 
 /// What reads settings, under the words that call it.
-const READERS: [(&str, Reader); 7] = [
+const READERS: [(&str, Reader); 8] = [
     ("Tables::read(environment)", |environment| Tables::read(environment).map(drop)),
     ("queue_url(environment)", |environment| config::queue_url(environment).map(drop)),
     ("image_bucket(environment)", |environment| config::image_bucket(environment).map(drop)),
+    ("kms_key(environment)", |environment| config::kms_key(environment).map(drop)),
     ("ttl_days(environment)", |environment| config::ttl_days(environment).map(drop)),
     ("SubmitRules::read(environment)", |environment| SubmitRules::read(environment).map(drop)),
     ("WorkerRules::read(environment)", |environment| WorkerRules::read(environment).map(drop)),
@@ -71,6 +72,10 @@ fn check_settings(function: &Function, faults: &mut Faults) {
         let bucket = "dark-images-123456789012-eu-central-1";
         faults.same(&format!("{id} bucket"), &value("DARKROOM_IMAGE_BUCKET"), &bucket);
     }
+    if function.binary == "worker" {
+        let key = "arn:aws:kms:eu-central-1:123456789012:key/dark-SecretsKey";
+        faults.same(&format!("{id} KMS key"), &value("DARKROOM_KMS_KEY"), &key);
+    }
     check_limits(function, faults);
 }
 
@@ -88,7 +93,13 @@ fn check_limits(function: &Function, faults: &mut Faults) {
         "worker" => {
             let bounds = |environment| WorkerRules::read(environment).map(|rules| rules.bounds);
             faults.same(&format!("{id} bounds"), &bounds(&given), &bounds(&unset));
-            &["DARKROOM_ATTEMPTS_MAX", "DARKROOM_CALLS_MAX", "DARKROOM_GEMINI_BASE_URL"]
+            &[
+                "DARKROOM_ATTEMPTS_MAX",
+                "DARKROOM_CALLS_MAX",
+                "DARKROOM_GEMINI_BASE_URL",
+                "DARKROOM_OPENAI_BASE_URL",
+                "DARKROOM_FORGE_BASE_URL",
+            ]
         }
         "sweeper" => {
             faults.same(&format!("{id} rules"), &SweepRules::read(&given), &SweepRules::read(&unset));
@@ -112,6 +123,7 @@ fn check_outputs(view: &View<'_>, faults: &mut Faults) {
         ("LedgerTable", "dark-ledger".to_owned()),
         ("PushTable", "dark-push".to_owned()),
         ("QueueUrl", format!("{queues}/dark-jobs")),
+        ("SecretsKeyAlias", "alias/dark-secrets".to_owned()),
     ];
     let wanted: BTreeMap<_, _> = wanted.map(|(name, value)| (name.to_owned(), value)).into();
     faults.same("outputs", &view.stack.outputs, &wanted);
@@ -125,6 +137,87 @@ fn check_document(view: &View<'_>, faults: &mut Faults) {
         .map(|(name, _)| name.as_str())
         .collect();
     faults.same("parameters without a default", &required, &["JwtAudience", "JwtIssuer"].into());
+    faults.same("rules", &view.tree["Rules"], &calls_cover_attempts());
+}
+
+/// A rule without numbers: for each number of attempts, the numbers of calls that the code refuses with it.
+fn calls_cover_attempts() -> Value {
+    let assertion = |attempts: u32| {
+        let too_few: Vec<_> = (1..attempts).map(|calls| calls.to_string()).collect();
+        json!({
+            "AssertDescription": format!("CallsMax must be at least AttemptsMax, {attempts}."),
+            "Assert": {"Fn::Not": [{"Fn::And": [
+                {"Fn::Equals": [{"Ref": "AttemptsMax"}, attempts.to_string()]},
+                {"Fn::Contains": [too_few, {"Ref": "CallsMax"}]},
+            ]}]},
+        })
+    };
+    json!({"CallsCoverAttempts": {"Assertions": (2..=20).map(assertion).collect::<Vec<_>>()}})
+}
+
+/// The stack with these parameters.
+fn stack_with(given: &[(&str, String)]) -> Result<Stack, TemplateError> {
+    let mut names = names();
+    names.parameters.extend(given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    template().stack(&names)
+}
+
+/// A parameter, the variable that it becomes, and a function that reads it.
+const TUNED: [(&str, &str, &str); 4] = [
+    ("InflightMax", "DARKROOM_INFLIGHT_MAX", "submit"),
+    ("AttemptsMax", "DARKROOM_ATTEMPTS_MAX", "worker"),
+    ("CallsMax", "DARKROOM_CALLS_MAX", "worker"),
+    ("CallsMax", "DARKROOM_CALLS_MAX", "sweeper"),
+];
+
+#[test]
+fn the_bounds_of_parameters_are_those_of_the_code() {
+    for (parameter, variable, binary) in TUNED {
+        let declared = template().tree()["Parameters"][parameter].clone();
+        let bound =
+            |name: &str| declared[name].as_u64().unwrap_or_else(|| panic!("{parameter} has no {name}"));
+        let (least, most) = (bound("MinValue"), bound("MaxValue"));
+        let stack = template().stack(&names()).unwrap();
+        let function = stack.functions.iter().find(|function| function.binary == binary).unwrap();
+        let starts = |value: u64| {
+            let environment = Environment::from_fn(|name| match name {
+                name if name == variable => Some(value.to_string()),
+                // Attempts and calls bound each other; apart from that each is judged alone.
+                "DARKROOM_ATTEMPTS_MAX" => Some("1".to_owned()),
+                "DARKROOM_CALLS_MAX" => Some("100".to_owned()),
+                name => function.environment.get(name).cloned(),
+            });
+            start(binary, &environment).is_ok()
+        };
+        let judged = [least - 1, least, most, most + 1].map(starts);
+        assert_eq!(judged, [false, true, true, false], "{variable} from {least} to {most}");
+        if let Some(listed) = declared["AllowedValues"].as_array() {
+            assert_eq!(*listed, (least..=most).map(Value::from).collect::<Vec<_>>(), "{parameter}");
+        }
+    }
+}
+
+#[test]
+fn no_pair_of_attempts_and_calls_is_deployed_that_the_code_refuses() {
+    for attempts in 1..=20_u32 {
+        for calls in 1..=21_u32 {
+            let pair = [("AttemptsMax", attempts.to_string()), ("CallsMax", calls.to_string())];
+            assert_eq!(stack_with(&pair).is_ok(), attempts <= calls, "{attempts} attempts, {calls} calls");
+        }
+    }
+    let refused = stack_with(&[("AttemptsMax", "7".into()), ("CallsMax", "6".into())]).unwrap_err();
+    assert_eq!(refused.to_string(), "rule CallsCoverAttempts: CallsMax must be at least AttemptsMax, 7.");
+    assert!(stack_with(&[("CallsMax", "06".into())]).is_err(), "a number is written in one way");
+}
+
+#[test]
+fn tables_are_protected_unless_the_operator_says_otherwise() {
+    let protected = |stack: &Stack| {
+        stack.tables.iter().all(|table| table.create_table["DeletionProtectionEnabled"] == json!(true))
+    };
+    assert!(!protected(&stack_with(&[("DeletionProtection", "false".into())]).unwrap()));
+    let parameters = environments().remove("prod").unwrap();
+    assert!(protected(&template().stack(&Names { parameters, ..names() }).unwrap()), "prod");
 }
 
 /// Each environment of samconfig.toml, with its `parameter_overrides`.

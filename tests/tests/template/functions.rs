@@ -10,15 +10,17 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, &str, bool); 8] = [
-    ("submit", "POST", "/v1/jobs", true),
-    ("api", "GET", "/health", false),
-    ("api", "GET", "/v1/account", true),
-    ("api", "GET", "/v1/account/entries", true),
-    ("api", "GET", "/v1/jobs", true),
-    ("api", "GET", "/v1/jobs/{id}", true),
-    ("api", "GET", "/v1/models", true),
-    ("api", "POST", "/v1/jobs/{id}/cancel", true),
+const ROUTES: [(&str, &str, bool); 9] = [
+    ("submit", "POST /v1/jobs", true),
+    // Whatever fits no other route: its answer is ours too.
+    ("api", "$default", true),
+    ("api", "GET /health", false),
+    ("api", "GET /v1/account", true),
+    ("api", "GET /v1/account/entries", true),
+    ("api", "GET /v1/jobs", true),
+    ("api", "GET /v1/jobs/{id}", true),
+    ("api", "GET /v1/models", true),
+    ("api", "POST /v1/jobs/{id}/cancel", true),
 ];
 
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
@@ -100,6 +102,7 @@ fn check_worker(view: &View<'_>, faults: &mut Faults) {
     };
     faults.require(source.report_batch_item_failures, "one bad message does not fail its batch");
     faults.same("batch", &source.batch_size, &10);
+    faults.same("wait for a full batch", &source.batching_window, &Duration::ZERO);
     faults.require(source.maximum_concurrency.is_some(), "the number of workers is limited");
 
     let url = view.stack.queue(&source.queue_logical_id).map(|queue| queue.url.as_str());
@@ -136,15 +139,19 @@ fn check_sweeper(view: &View<'_>, faults: &mut Faults) {
 fn check_routes(view: &View<'_>, faults: &mut Faults) {
     let of_function = |function: &Function| {
         let binary = function.binary.clone();
-        let route =
-            move |route: &Route| (binary.clone(), route.method.clone(), route.path.clone(), route.auth);
+        let route = move |route: &Route| (binary.clone(), route.key.clone(), route.auth);
         function.routes.iter().map(route).collect::<Vec<_>>()
     };
     let found: BTreeSet<_> = view.stack.functions.iter().flat_map(of_function).collect();
-    let wanted = ROUTES.map(|(binary, method, path, auth)| (binary.into(), method.into(), path.into(), auth));
+    let wanted = ROUTES.map(|(binary, key, auth)| (binary.into(), key.into(), auth));
     faults.same("routes", &found, &wanted.into());
-    let open = found.iter().filter(|(_, _, path, auth)| path.starts_with("/v1") && !auth).count();
-    faults.same("routes below /v1 without the authorizer", &open, &0);
+    let open = found.iter().filter(|(_, key, auth)| key.as_str() != "GET /health" && !auth).count();
+    faults.same("routes beside /health without the authorizer", &open, &0);
+    let limits = json!({
+        "ThrottlingRateLimit": {"Ref": "ThrottlingRate"},
+        "ThrottlingBurstLimit": {"Ref": "ThrottlingBurst"},
+    });
+    faults.same("requests per route", view.written("Api/Properties/DefaultRouteSettings"), &limits);
 }
 
 fn check_authorizer(view: &View<'_>, faults: &mut Faults) {

@@ -2,46 +2,119 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use darkroom_aws::{KEY_PROJECTION, PROBE_PREFIX};
+use darkroom_template::Condition;
 use serde_json::{Value, json};
 
 use crate::{Faults, View};
 
-/// Function, resource, actions. A transaction needs the permissions of the writes in it.
-const PERMISSIONS: [(&str, &str, &[&str]); 25] = [
+/// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
+/// writes in it.
+const PERMISSIONS: [(&str, &str, &[&str], &str); 32] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
-    ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]),
-    ("submit", "ledger", &["dynamodb:UpdateItem"]),
-    ("submit", "keys", &["dynamodb:Query"]),
-    ("submit", "queue", &["sqs:SendMessage"]),
-    ("submit", "logs", LOGS),
-    // Reads and lists jobs, cancels them and refunds; presigns images.
-    ("api", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]),
-    ("api", "jobs/index/waiting", &["dynamodb:Query"]),
-    ("api", "jobs/index/by_user", &["dynamodb:Query"]),
-    ("api", "ledger", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"]),
-    ("api", "keys", &["dynamodb:GetItem", "dynamodb:Query"]),
-    ("api", "queue", &["sqs:GetQueueAttributes"]),
-    ("api", "images", &["s3:GetObject"]),
-    ("api", "logs", LOGS),
+    ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
+    ("submit", "keys", &["dynamodb:Query"], "catalogue"),
+    ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
+    ("submit", "logs", LOGS, ALWAYS),
+    // Reads and lists jobs, cancels them and refunds; presigns images; looks whether all this is healthy.
+    ("api", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("api", "jobs/index/due", &["dynamodb:Query"], ALWAYS),
+    ("api", "jobs/index/waiting", &["dynamodb:Query"], ALWAYS),
+    ("api", "jobs/index/by_user", &["dynamodb:Query"], ALWAYS),
+    (
+        "api",
+        "ledger",
+        &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+        ALWAYS,
+    ),
+    ("api", "keys", &["dynamodb:Query"], "pool"),
+    ("api", "keys", &["dynamodb:Query"], "keys without secrets"),
+    ("api", "keys", &["dynamodb:GetItem"], "heartbeats"),
+    ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
+    ("api", "images", &["s3:GetObject"], ALWAYS),
+    ("api", "bucket", &["s3:ListBucket"], "probe"),
+    ("api", "logs", LOGS, ALWAYS),
     // Claims and settles. It never makes a job, never sends and never holds.
-    ("worker", "jobs", &["dynamodb:GetItem", "dynamodb:UpdateItem"]),
-    ("worker", "ledger", &["dynamodb:PutItem", "dynamodb:UpdateItem"]),
-    ("worker", "keys", &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"]),
-    ("worker", "images", &["s3:PutObject"]),
-    ("worker", "queue", &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]),
-    ("worker", "logs", LOGS),
+    ("worker", "jobs", &["dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("worker", "ledger", &["dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("worker", "keys", &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"], ALWAYS),
+    // Nobody else opens secrets, and it only those that were sealed for its table.
+    ("worker", "secrets", &["kms:Decrypt"], "own table"),
+    ("worker", "images", &["s3:PutObject"], ALWAYS),
+    ("worker", "queue", &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], ALWAYS),
+    ("worker", "logs", LOGS, ALWAYS),
     // Reads what is due, requeues, settles what cannot be done, sends.
-    ("sweeper", "jobs", &["dynamodb:BatchGetItem", "dynamodb:UpdateItem"]),
-    ("sweeper", "jobs/index/due", &["dynamodb:Query"]),
-    ("sweeper", "ledger", &["dynamodb:PutItem", "dynamodb:UpdateItem"]),
-    ("sweeper", "keys", &["dynamodb:UpdateItem"]),
-    ("sweeper", "queue", &["sqs:SendMessage"]),
-    ("sweeper", "logs", LOGS),
+    ("sweeper", "jobs", &["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("sweeper", "jobs/index/due", &["dynamodb:Query"], ALWAYS),
+    ("sweeper", "ledger", &["dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
+    // What a backlog may be woken for.
+    ("sweeper", "keys", &["dynamodb:GetItem", "dynamodb:Query"], "pool"),
+    ("sweeper", "keys", &["dynamodb:Query"], "keys without secrets"),
+    ("sweeper", "keys", &["dynamodb:UpdateItem"], "heartbeats"),
+    ("sweeper", "queue", &["sqs:SendMessage"], ALWAYS),
+    ("sweeper", "logs", LOGS, ALWAYS),
 ];
+
+/// Without a condition.
+const ALWAYS: &str = "always";
+
+/// A named condition, one line for each operator and key. `ForAllValues` holds for a request that lacks the key: `Null`
+/// asks that it be there.
+fn condition(name: &str) -> Vec<String> {
+    let partitions = |operator: &str, partitions: &str| {
+        vec![
+            format!("ForAllValues:{operator} dynamodb:LeadingKeys {partitions}"),
+            "Null dynamodb:LeadingKeys false".to_owned(),
+        ]
+    };
+    match name {
+        "catalogue" => partitions("StringEquals", "MODEL"),
+        "pool" => partitions("StringLike", "BREAKER MODEL SCOPE#*"),
+        "heartbeats" => partitions("StringEquals", "HB"),
+        "keys without secrets" => {
+            let mut all = partitions("StringEquals", "KEY");
+            let attributes = KEY_PROJECTION.join(" ");
+            all.push(format!("ForAllValues:StringEquals dynamodb:Attributes pk sk {attributes}"));
+            all.push("Null dynamodb:Attributes false".to_owned());
+            all.push("StringEqualsIfExists dynamodb:Select SPECIFIC_ATTRIBUTES".to_owned());
+            all
+        }
+        "own table" => vec!["StringEquals kms:EncryptionContext:table dark-keys".to_owned()],
+        "probe" => vec![format!("StringEquals s3:prefix {PROBE_PREFIX}")],
+        _ => Vec::new(),
+    }
+}
+
+fn written(conditions: &[Condition]) -> Vec<String> {
+    let line = |condition: &Condition| {
+        format!("{} {} {}", condition.operator, condition.key, condition.values.join(" "))
+    };
+    let mut all: Vec<_> = conditions.iter().map(line).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn no_function_but_the_worker_may_read_a_secret() {
+    assert!(!KEY_PROJECTION.contains(&"secret"));
+    for (function, resource, actions, name) in PERMISSIONS {
+        let reads = actions.iter().any(|action| ["dynamodb:GetItem", "dynamodb:Query"].contains(action));
+        if function == "worker" || resource != "keys" || !reads {
+            continue;
+        }
+        let lines = condition(name);
+        let of_keys = lines.iter().any(|line| line.ends_with("LeadingKeys KEY"));
+        let named =
+            lines.iter().any(|line| line.starts_with("ForAllValues:StringEquals dynamodb:Attributes "));
+        assert!(!lines.is_empty() && (!of_keys || named), "{function} {name}: {lines:?}");
+    }
+}
 
 const LOGS: &[&str] = &["logs:CreateLogStream", "logs:PutLogEvents"];
 
-type Permissions = BTreeSet<(String, String)>;
+/// ARN, action, condition.
+type Permissions = BTreeSet<(String, String, Vec<String>)>;
 
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     for function in &view.stack.functions {
@@ -50,26 +123,32 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
             faults.same(&format!("{} effect", function.binary), &statement.effect.as_str(), &"Allow");
             for action in &statement.actions {
                 faults.require(!action.contains('*'), &format!("{} may do {action}", function.binary));
-                found.extend(statement.resources.iter().map(|resource| (resource.clone(), action.clone())));
+                let conditions = written(&statement.conditions);
+                let permission = |resource: &String| (resource.clone(), action.clone(), conditions.clone());
+                found.extend(statement.resources.iter().map(permission));
             }
         }
         let wanted = wanted(&function.binary);
-        for (resource, action) in found.difference(&wanted) {
-            faults.require(false, &format!("{} may {action} on {resource} but never does", function.binary));
+        for (resource, action, conditions) in found.difference(&wanted) {
+            let when = format!("{resource} when {conditions:?}");
+            faults.require(false, &format!("{} may {action} on {when} but never does", function.binary));
         }
-        for (resource, action) in wanted.difference(&found) {
-            faults.require(false, &format!("{} must {action} on {resource} but may not", function.binary));
+        for (resource, action, conditions) in wanted.difference(&found) {
+            let when = format!("{resource} when {conditions:?}");
+            faults.require(false, &format!("{} must {action} on {when} but may not", function.binary));
         }
     }
     check_trust(view, faults);
 }
 
-/// Resources and actions of one function, by ARN.
+/// What one function may do, by ARN.
 fn wanted(function: &str) -> Permissions {
-    let own = PERMISSIONS.iter().filter(|(binary, _, _)| *binary == function);
-    own.flat_map(|(_, resource, actions)| {
+    let own = PERMISSIONS.iter().filter(|(binary, ..)| *binary == function);
+    own.flat_map(|(_, resource, actions, name)| {
+        let mut conditions = condition(name);
+        conditions.sort();
         let arn = arn(function, resource);
-        actions.iter().map(move |action| (arn.clone(), (*action).to_owned()))
+        actions.iter().map(move |action| (arn.clone(), (*action).to_owned(), conditions.clone()))
     })
     .collect()
 }
@@ -78,7 +157,9 @@ fn arn(function: &str, resource: &str) -> String {
     const PLACE: &str = "eu-central-1:123456789012";
     match resource {
         "queue" => format!("arn:aws:sqs:{PLACE}:dark-jobs"),
+        "secrets" => format!("arn:aws:kms:{PLACE}:key/dark-SecretsKey"),
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
+        "bucket" => "arn:aws:s3:::dark-images-123456789012-eu-central-1".to_owned(),
         "logs" => format!("arn:aws:logs:{PLACE}:log-group:/aws/lambda/dark-{function}:*"),
         table => format!("arn:aws:dynamodb:{PLACE}:table/dark-{table}"),
     }

@@ -1,4 +1,4 @@
-//! Tables, queues and the bucket.
+//! Tables, queues, the bucket and the key that secrets are sealed under.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +15,7 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     check_tables(view, faults);
     check_jobs_table(view, faults);
     check_queues(view, faults);
+    check_secrets_key(view, faults);
     check_bucket(view, faults);
     check_bucket_policy(view, faults);
 }
@@ -88,8 +89,9 @@ fn attribute_set(attributes: &[&str]) -> BTreeSet<String> {
 }
 
 fn check_retained(view: &View<'_>, id: &str, faults: &mut Faults) {
-    for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
-        faults.same(&format!("{id} {policy}"), view.written(&format!("{id}/{policy}")), &json!("Retain"));
+    // What a failed first deploy has made is empty; kept, its fixed name would make every further deploy fail.
+    for (policy, wanted) in [("DeletionPolicy", "RetainExceptOnCreate"), ("UpdateReplacePolicy", "Retain")] {
+        faults.same(&format!("{id} {policy}"), view.written(&format!("{id}/{policy}")), &json!(wanted));
     }
 }
 
@@ -121,6 +123,34 @@ fn check_queues(view: &View<'_>, faults: &mut Faults) {
     faults.same("who may dead-letter", &dead.attributes.get("RedriveAllowPolicy"), &Some(&allowed));
 }
 
+fn check_secrets_key(view: &View<'_>, faults: &mut Faults) {
+    let [key] = view.stack.kms_keys.as_slice() else {
+        return faults.require(false, "there is one KMS key");
+    };
+    let id = key.logical_id.as_str();
+    check_retained(view, id, faults);
+    let written = |pointer: &str| view.written(&format!("{id}/Properties/{pointer}"));
+    faults.same("rotation of the secrets' key", written("EnableKeyRotation"), &json!(true));
+    faults.same("days to think better of its deletion", written("PendingWindowInDays"), &json!(30));
+    let account = json!({"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"});
+    let policy = json!({"Version": "2012-10-17", "Statement": [{
+        "Sid": "AccountDecides",
+        "Effect": "Allow",
+        "Principal": {"AWS": account},
+        "Action": "kms:*",
+        "Resource": "*",
+    }]});
+    faults.same("policy of the secrets' key", written("KeyPolicy"), &policy);
+    // `darkroom keys add --stack` makes up the same name.
+    let aliases: Vec<_> = view
+        .stack
+        .kms_aliases
+        .iter()
+        .map(|alias| (alias.name.as_str(), alias.key_logical_id.as_str()))
+        .collect();
+    faults.same("aliases", &aliases, &vec![("alias/dark-secrets", id)]);
+}
+
 fn check_bucket(view: &View<'_>, faults: &mut Faults) {
     faults.same("buckets", &view.stack.buckets.len(), &1);
     let Some(bucket) = view.stack.buckets.first() else { return };
@@ -142,6 +172,12 @@ fn check_bucket(view: &View<'_>, faults: &mut Faults) {
         written("BucketEncryption/ServerSideEncryptionConfiguration"),
         &encrypted,
     );
+
+    let cors = json!([{"AllowedOrigins": [{"Ref": "ImageOrigin"}], "AllowedMethods": ["GET", "HEAD"], "MaxAge": 3_600}]);
+    faults.same("pages that may read images", written("CorsConfiguration/CorsRules"), &cors);
+    let nobody = ["https://origin.invalid".to_owned()];
+    let allowed: Vec<_> = bucket.cors.iter().flat_map(|rule| &rule.allowed_origins).collect();
+    faults.same("pages that may read images by default", &allowed, &nobody.iter().collect());
 
     let lifecycle = json!([
         {"Id": "expire-images", "Status": "Enabled", "Prefix": "images/", "ExpirationInDays": RECORD_DAYS_MAX + 1},

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use darkroom_aws::{Entry, JobTable, LedgerTable, StoreError};
+use darkroom_aws::{Entry, JobTable, LedgerTable, Records, StoreError};
 use darkroom_core::id::{JobId, UserId};
 use darkroom_core::job::Job;
 use darkroom_core::ledger::{Books, Settlement};
@@ -13,7 +13,7 @@ use serde::Serialize;
 pub struct Audit {
     /// The books of each user.
     pub users: BTreeMap<String, Books>,
-    /// Jobs that are on record.
+    /// Jobs that are on record and can be read.
     pub jobs: u64,
     /// Settle entries.
     pub settled: u64,
@@ -24,9 +24,10 @@ pub struct Audit {
 /// Reads the whole ledger and every job. Exact on a system at rest; while jobs settle, a job read before and a
 /// balance read after can seem to disagree, so a fault is to be looked at twice.
 pub async fn audit(jobs: &JobTable, ledger: &LedgerTable) -> Result<Audit, StoreError> {
-    let jobs = jobs.scan().await?;
+    let Records { jobs, unreadable } = jobs.scan().await?;
     let (balances, entries) = ledger.scan().await?;
     let mut audit = Audit { jobs: jobs.len() as u64, ..Audit::default() };
+    audit.faults.extend(unreadable.iter().map(ToString::to_string));
     for (user, balance) in balances {
         audit.users.entry(user.to_string()).or_default().balance = balance;
     }

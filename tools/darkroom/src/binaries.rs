@@ -50,7 +50,20 @@ async fn build(cargo: &Path, manifest_folder: &Path, folder: &Path) -> anyhow::R
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
-    let output = tokio::process::Command::new(cargo)
+    let mut build = tokio::process::Command::new(cargo);
+    // What `cargo run` and `cargo test` tell this program about its own package is not the build's: a dependency that looks
+    // at it (ring) would be built anew, and all that use it.
+    for (name, _) in std::env::vars_os() {
+        let of_package = |name: &str| {
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || name.starts_with("CARGO_BIN_")
+        };
+        if name.to_str().is_some_and(of_package) {
+            build.env_remove(&name);
+        }
+    }
+    let output = build
         .args(["build", "--locked", "--bins", "--profile", profile])
         .current_dir(workspace)
         .stdin(Stdio::null())

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use darkroom_aws::clients::{Access, Clients, Endpoints};
-use darkroom_aws::config::{Environment, SweepRules};
-use darkroom_aws::{JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
+use darkroom_aws::config::{Environment, SweepRules, kms_key};
+use darkroom_aws::{JobQueue, JobTable, KeyTable, LedgerTable, SecretBox, Sweep};
 use serde::{Deserialize, Serialize};
 
 /// The local system's access key: it opens nothing but this machine's local system.
@@ -27,15 +28,22 @@ pub struct Running {
     pub region: String,
     /// DynamoDB's endpoint.
     pub dynamodb_url: String,
+    /// KMS's endpoint.
+    pub kms_url: String,
     /// S3's endpoint.
     pub s3_url: String,
     /// SQS's endpoint.
     pub sqs_url: String,
     /// The queue of jobs.
     pub queue_url: String,
+    /// The KMS key that secrets are sealed under.
+    pub kms_key: String,
     /// The sweeper's variables: a sweep by command goes by the same rules.
     pub sweeper_variables: BTreeMap<String, String>,
 }
+
+/// The variable that names the KMS key, for a stack whose key has not the template's alias.
+pub(crate) const KMS_KEY: &str = "DARKROOM_KMS_KEY";
 
 /// The file's name.
 const FILE: &str = "running.json";
@@ -73,6 +81,15 @@ impl Running {
         serde_json::from_str(&text).with_context(|| format!("{} cannot be read", file.display()))
     }
 
+    /// Its stores.
+    ///
+    /// # Errors
+    /// When its variables are those of another release.
+    pub fn stores(&self) -> anyhow::Result<Stores> {
+        let (queue_url, kms_key) = (self.queue_url.clone(), self.kms_key.clone());
+        Stores::new(&self.access(), &self.sweeper_variables, queue_url, kms_key)
+    }
+
     /// How its clients reach it.
     pub fn access(&self) -> Access {
         Access {
@@ -80,6 +97,7 @@ impl Running {
             credentials: local_credentials(),
             endpoints: Endpoints {
                 dynamodb: Some(self.dynamodb_url.clone()),
+                kms: Some(self.kms_url.clone()),
                 s3: Some(self.s3_url.clone()),
                 sqs: Some(self.sqs_url.clone()),
             },
@@ -98,8 +116,12 @@ pub struct Stores {
     pub jobs: JobTable,
     /// Ledger.
     pub ledger: LedgerTable,
-    /// Keys, scopes, models.
+    /// Keys, scopes, breakers, models.
     pub keys: KeyTable,
+    /// The provider's minute.
+    pub quota_minute: Duration,
+    /// Seals the secrets of keys. On AWS the operator's credentials may seal; only the worker's role may open.
+    pub secrets: SecretBox,
     /// The scheduled sweep's own code, with the scheduled sweep's settings.
     pub sweep: Sweep,
 }
@@ -111,7 +133,7 @@ impl Stores {
     /// When none runs there or it does not answer.
     pub async fn local(data: &Path) -> anyhow::Result<Self> {
         let running = Running::read(data)?;
-        let stores = Self::new(&running.access(), &running.sweeper_variables, running.queue_url.clone())?;
+        let stores = running.stores()?;
         if let Err(error) = stores.keys.ping().await {
             bail!(
                 "the local system of {} (process {}) does not answer: start it again with `darkroom local` ({error})",
@@ -122,7 +144,8 @@ impl Stores {
         Ok(stores)
     }
 
-    /// Connects to a deployed stack, whose tables and queue have the template's names. The sweep goes by the template's
+    /// Connects to a deployed stack, whose tables, queue and KMS alias have the template's names (`DARKROOM_KMS_KEY` in
+    /// this environment names another KMS key). The sweep goes by the template's
     /// defaults, unless `DARKROOM_…` variables in this environment say otherwise.
     ///
     /// # Errors
@@ -143,12 +166,14 @@ impl Stores {
         ] {
             variables.insert(variable.to_owned(), format!("{stack}-{table}"));
         }
-        let stores = Self::new(&access, &variables, queue_url)?;
+        variables.entry(KMS_KEY.to_owned()).or_insert_with(|| format!("alias/{stack}-secrets"));
+        let kms_key = kms_key(&Environment::from_fn(|name| variables.get(name).cloned()))?;
+        let stores = Self::new(&access, &variables, queue_url, kms_key)?;
         stores.keys.ping().await.with_context(|| format!("the tables of the stack {stack} do not answer"))?;
         Ok(stores)
     }
 
-    /// The stores behind these clients, with the sweeper's variables.
+    /// The stores behind these clients, with the sweeper's variables and the KMS key of the secrets.
     ///
     /// # Errors
     /// When a variable is missing or wrong.
@@ -156,15 +181,19 @@ impl Stores {
         access: &Access,
         variables: &BTreeMap<String, String>,
         queue_url: String,
+        kms_key: String,
     ) -> anyhow::Result<Self> {
         let environment = Environment::from_fn(|name| variables.get(name).cloned());
         let tables = darkroom_aws::config::Tables::read(&environment)?;
-        let rules = SweepRules::read(&environment)?.rules;
+        let SweepRules { rules, quota_minute, .. } = SweepRules::read(&environment)?;
         let clients = Clients::new(access);
+        let secrets = SecretBox::new(clients.kms(), kms_key);
         let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
         let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger.clone());
-        let sweep = Sweep { jobs: jobs.clone(), queue: JobQueue::new(clients.sqs, queue_url), rules };
-        Ok(Self { jobs, ledger, keys: KeyTable::new(clients.dynamodb, tables.keys), sweep })
+        let keys = KeyTable::new(clients.dynamodb, tables.keys);
+        let queue = JobQueue::new(clients.sqs, queue_url);
+        let sweep = Sweep::new(jobs.clone(), keys.clone(), queue, quota_minute, rules);
+        Ok(Self { jobs, ledger, keys, quota_minute, secrets, sweep })
     }
 }
 

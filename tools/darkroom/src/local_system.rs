@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use darkroom_aws::clients::Clients;
-use darkroom_local_aws::{LocalAws, Ports};
+use darkroom_local_aws::{CorsRule, LocalAws, Ports};
 use darkroom_local_lambda::{
     EventSourceMapping, Function, FunctionSettings, Gateway, GatewaySettings, Lambda, LambdaSettings,
     MappingSettings, Route, Schedule, ScheduleSettings,
@@ -43,7 +43,14 @@ pub struct LocalSettings {
     /// The queue's visibility time-out instead of the template's: tests shorten it.
     pub visibility_timeout: Option<Duration>,
     /// Messages per invocation of the worker instead of the template's: benches choose how many jobs are in flight.
-    pub batch_size: Option<u32>,
+    pub batch_size: Option<usize>,
+    /// How long a batch that is not full waits for more, instead of the template's: a batch of more than ten needs it.
+    pub batching_window: Option<Duration>,
+    /// Whether the worker is given messages from the start; otherwise once
+    /// [`LocalSystem::start_consuming`] is called.
+    pub consuming: bool,
+    /// Whether the functions' requests to DynamoDB are counted, at the cost of a hop for each.
+    pub count_dynamodb: bool,
     /// Whether the schedule runs: a test that sweeps by hand wants no other sweeper.
     pub scheduled: bool,
 }
@@ -60,6 +67,9 @@ impl LocalSettings {
             timeouts: BTreeMap::new(),
             visibility_timeout: None,
             batch_size: None,
+            batching_window: None,
+            consuming: true,
+            count_dynamodb: false,
             scheduled: true,
         }
     }
@@ -70,6 +80,7 @@ pub struct LocalSystem {
     aws: LocalAws,
     lambda: Lambda,
     gateway: Gateway,
+    stack: Stack,
     mappings: Vec<EventSourceMapping>,
     schedules: Vec<Schedule>,
     running: Running,
@@ -94,7 +105,7 @@ impl LocalSystem {
     pub async fn start(settings: LocalSettings) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&settings.data)
             .with_context(|| format!("the data folder {} cannot be made", settings.data.display()))?;
-        let aws = LocalAws::start(aws_settings(&settings.data)).await?;
+        let aws = LocalAws::start(aws_settings(&settings)).await?;
         let parameters =
             BTreeMap::from([("WorkerConcurrency".to_owned(), settings.workers.max(2).to_string())]);
         let mut stack = stack(aws.sqs_endpoint(), "http://127.0.0.1", &parameters)?;
@@ -103,11 +114,10 @@ impl LocalSystem {
         let lambda = Lambda::new(lambda_settings(&settings.data))?;
         let functions = add_functions(&lambda, &stack, &settings)?;
         let mut running = running(&aws, &stack)?;
-        let stores = Stores::new(&running.access(), &running.sweeper_variables, running.queue_url.clone())?;
-        catalogue::seed(&stores.keys, &catalogue::built_in()?).await?;
+        catalogue::seed(&running.stores()?.keys, &catalogue::built_in()?).await?;
         let gateway = gateway(&stack, &functions, settings.port).await?;
         running.api_url = format!("http://{}", gateway.address());
-        let mappings = mappings(&stack, &functions, &running)?;
+        let mappings = if settings.consuming { mappings(&stack, &lambda, &running)? } else { Vec::new() };
         let schedules = schedules(&stack, &functions, &settings)?;
         running.write(&settings.data)?;
         let dead_letter_queue_url = dead_letter_queue(&stack)?;
@@ -115,6 +125,7 @@ impl LocalSystem {
             aws,
             lambda,
             gateway,
+            stack,
             mappings,
             schedules,
             running,
@@ -148,7 +159,26 @@ impl LocalSystem {
     /// # Errors
     /// Never, once the system has started.
     pub fn stores(&self) -> anyhow::Result<Stores> {
-        Stores::new(&self.running.access(), &self.running.sweeper_variables, self.running.queue_url.clone())
+        self.running.stores()
+    }
+
+    /// Gives the functions messages from now on, as enabling their event source mappings does. Nothing happens when
+    /// that is so already.
+    ///
+    /// # Errors
+    /// For a batch size or a batching window that AWS would refuse.
+    pub fn start_consuming(&mut self) -> anyhow::Result<()> {
+        if self.mappings.is_empty() {
+            self.mappings = mappings(&self.stack, &self.lambda, &self.running)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the functions no more messages, and waits up to `grace` for the batches under way.
+    pub async fn stop_consuming(&mut self, grace: Duration) {
+        for mapping in self.mappings.drain(..) {
+            mapping.shutdown(grace).await;
+        }
     }
 
     /// Stops everything. Messages in workers' hands come again after the next start.
@@ -167,7 +197,7 @@ impl LocalSystem {
     }
 }
 
-fn aws_settings(data: &Path) -> darkroom_local_aws::Settings {
+fn aws_settings(settings: &LocalSettings) -> darkroom_local_aws::Settings {
     let credentials = darkroom_local_aws::Credentials {
         access_key_id: LOCAL_ACCESS_KEY.to_owned(),
         secret_access_key: LOCAL_SECRET_KEY.to_owned(),
@@ -176,7 +206,8 @@ fn aws_settings(data: &Path) -> darkroom_local_aws::Settings {
         region: REGION.to_owned(),
         account_id: ACCOUNT.to_owned(),
         ports: Ports::default(),
-        ..darkroom_local_aws::Settings::new(data.join("aws"), credentials)
+        count_dynamodb: settings.count_dynamodb,
+        ..darkroom_local_aws::Settings::new(settings.data.join("aws"), credentials)
     }
 }
 
@@ -227,6 +258,14 @@ async fn make_stores(
     }
     for bucket in &stack.buckets {
         aws.ensure_bucket(&bucket.name).await?;
+        aws.set_bucket_cors(&bucket.name, bucket.cors.iter().map(cors_rule).collect());
+    }
+    for key in &stack.kms_keys {
+        aws.ensure_key(&key.id)?;
+    }
+    for alias in &stack.kms_aliases {
+        let key = stack.kms_key(&alias.key_logical_id).context("an alias's key is not in the template")?;
+        aws.ensure_alias(&alias.name, &key.id)?;
     }
     // A dead-letter queue must be there before the queue that names it.
     let (first, then): (Vec<_>, Vec<_>) = stack.queues.iter().partition(|queue| queue.redrive.is_none());
@@ -240,11 +279,20 @@ async fn make_stores(
     Ok(())
 }
 
+fn cors_rule(rule: &darkroom_template::CorsRule) -> CorsRule {
+    CorsRule {
+        allowed_origins: rule.allowed_origins.clone(),
+        allowed_methods: rule.allowed_methods.clone(),
+        max_age: rule.max_age,
+    }
+}
+
 /// Endpoints, and the settings and time-outs on top of the template's.
 fn apply(stack: &mut Stack, aws: &LocalAws, settings: &LocalSettings) {
     for function in &mut stack.functions {
         let endpoints = [
             ("AWS_ENDPOINT_URL_DYNAMODB", aws.dynamodb_endpoint()),
+            ("AWS_ENDPOINT_URL_KMS", aws.kms_endpoint()),
             ("AWS_ENDPOINT_URL_S3", aws.s3_endpoint()),
             ("AWS_ENDPOINT_URL_SQS", aws.sqs_endpoint()),
         ];
@@ -253,8 +301,13 @@ fn apply(stack: &mut Stack, aws: &LocalAws, settings: &LocalSettings) {
         if let Some(timeout) = settings.timeouts.get(&function.binary) {
             function.timeout = *timeout;
         }
-        if let (Some(source), Some(size)) = (&mut function.queue_source, settings.batch_size) {
-            source.batch_size = size;
+        if let Some(source) = &mut function.queue_source {
+            source.batch_size = settings.batch_size.unwrap_or(source.batch_size);
+            source.batching_window = settings.batching_window.unwrap_or(source.batching_window);
+            // `MaximumConcurrency` begins at 2: one environment is a matter of reserved concurrency.
+            if settings.workers == 1 {
+                function.reserved_concurrency = Some(1);
+            }
         }
     }
 }
@@ -287,14 +340,18 @@ fn running(aws: &LocalAws, stack: &Stack) -> anyhow::Result<Running> {
     let variables = sweeper.map(|function| function.environment.clone()).unwrap_or_default();
     let queue_url =
         variables.get("DARKROOM_QUEUE_URL").cloned().context("the sweeper has no DARKROOM_QUEUE_URL")?;
+    let kms_key = stack.kms_keys.first().context("the template has no KMS key")?;
     Ok(Running {
         process_id: std::process::id(),
         api_url: String::new(),
         region: REGION.to_owned(),
-        dynamodb_url: aws.dynamodb_endpoint().to_owned(),
+        // The commands' own requests are not the functions'.
+        dynamodb_url: aws.dynamodb_uncounted_endpoint().to_owned(),
+        kms_url: aws.kms_endpoint().to_owned(),
         s3_url: aws.s3_endpoint().to_owned(),
         sqs_url: aws.sqs_endpoint().to_owned(),
         queue_url,
+        kms_key: kms_key.id.clone(),
         sweeper_variables: variables,
     })
 }
@@ -308,8 +365,7 @@ async fn gateway(
     for function in &stack.functions {
         let Some(handle) = functions.get(&function.logical_id) else { continue };
         for route in &function.routes {
-            let key = format!("{} {}", route.method, route.path);
-            let made = Route::new(&key, handle.clone())?;
+            let made = Route::new(&route.key, handle.clone())?;
             routes.push(if route.auth { made.authorized() } else { made });
         }
     }
@@ -317,15 +373,10 @@ async fn gateway(
     Ok(Gateway::start(settings).await?)
 }
 
-fn mappings(
-    stack: &Stack,
-    functions: &BTreeMap<String, Arc<Function>>,
-    running: &Running,
-) -> anyhow::Result<Vec<EventSourceMapping>> {
+fn mappings(stack: &Stack, lambda: &Lambda, running: &Running) -> anyhow::Result<Vec<EventSourceMapping>> {
     let mut mappings = Vec::new();
     for function in &stack.functions {
-        let (Some(source), Some(handle)) = (&function.queue_source, functions.get(&function.logical_id))
-        else {
+        let (Some(source), Some(handle)) = (&function.queue_source, lambda.function(&function.name)) else {
             continue;
         };
         let queue =
@@ -334,8 +385,9 @@ fn mappings(
             client: Clients::new(&running.access()).sqs,
             queue_url: queue.url.clone(),
             queue_arn: queue.arn.clone(),
-            function: handle.clone(),
-            batch_size: i32::try_from(source.batch_size).unwrap_or(10),
+            function: handle,
+            batch_size: source.batch_size,
+            batching_window: source.batching_window,
             maximum_concurrency: source.maximum_concurrency,
             report_batch_item_failures: source.report_batch_item_failures,
         })?);

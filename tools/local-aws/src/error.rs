@@ -34,6 +34,14 @@ pub enum StartError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The master key of KMS is not safe, or is no key.
+    #[error("the master key {} of KMS cannot be used: {problem}", path.display())]
+    MasterKey {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
     /// A service cannot open its data.
     #[error("{service} cannot open its data: move the data folder away to begin anew")]
     Storage {

@@ -8,22 +8,24 @@ use std::time::Duration;
 pub struct Settings {
     /// The folder that holds everything; made when absent. One process at a time may hold it.
     pub data_dir: PathBuf,
-    /// The region named in SQS ARNs. Requests may be signed for any region.
+    /// The region named in ARNs of SQS and KMS. Requests may be signed for any region.
     pub region: String,
-    /// The account named in SQS ARNs and queue URLs: twelve digits.
+    /// The account named in ARNs of SQS and KMS and in queue URLs: twelve digits.
     pub account_id: String,
-    /// The one key pair that may call S3 and SQS.
+    /// The one key pair that may call S3, SQS and KMS.
     pub credentials: Credentials,
     /// The ports to listen on, at 127.0.0.1.
     pub ports: Ports,
     /// How often DynamoDB looks for items past their time to live. AWS promises "within a few days"; readers
     /// must compare times themselves.
     pub ttl_sweep_interval: Duration,
+    /// Whether DynamoDB's requests and capacity units are counted. Each request then takes one more hop on loopback.
+    pub count_dynamodb: bool,
 }
 
 impl Settings {
     /// Settings for `data_dir`, with any free ports, region `us-east-1`, account `000000000000` and a sweep
-    /// for expired items each minute.
+    /// for expired items each minute, and DynamoDB uncounted.
     pub fn new(data_dir: impl Into<PathBuf>, credentials: Credentials) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -32,6 +34,7 @@ impl Settings {
             credentials,
             ports: Ports::default(),
             ttl_sweep_interval: Duration::from_secs(60),
+            count_dynamodb: false,
         }
     }
 }
@@ -50,6 +53,8 @@ pub struct Credentials {
 pub struct Ports {
     /// DynamoDB's port.
     pub dynamodb: u16,
+    /// KMS's port.
+    pub kms: u16,
     /// S3's port.
     pub s3: u16,
     /// The port of SQS.

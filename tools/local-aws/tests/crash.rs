@@ -28,7 +28,8 @@ async fn victim() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let folder = Path::new(&folder);
     let aws = open(folder).await;
-    let lines = [aws.dynamodb_endpoint(), aws.s3_endpoint(), aws.sqs_endpoint()].join("\n");
+    let lines =
+        [aws.dynamodb_endpoint(), aws.kms_endpoint(), aws.s3_endpoint(), aws.sqs_endpoint()].join("\n");
     std::fs::write(folder.join("endpoints.new"), lines).unwrap();
     std::fs::rename(folder.join("endpoints.new"), folder.join("endpoints")).unwrap();
     std::future::pending::<()>().await;
@@ -74,7 +75,7 @@ impl Victim {
         .await;
         let mut lines = text.lines().map(str::to_owned);
         let mut next = || lines.next().unwrap();
-        Self { process, endpoints: Endpoints { dynamodb: next(), s3: next(), sqs: next() } }
+        Self { process, endpoints: Endpoints { dynamodb: next(), kms: next(), s3: next(), sqs: next() } }
     }
 
     /// SIGKILL, in the middle of whatever it does.

@@ -12,6 +12,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
 use common::Local;
+use darkroom_local_aws::CorsRule;
 
 const BUCKET: &str = "images";
 
@@ -182,7 +183,8 @@ async fn keys_never_leave_the_folder() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let allowed = |name: &String| name == "s3" || name == "lock" || name.contains(".sqlite");
+    let allowed =
+        |name: &String| ["s3", "lock", "kms-master-key"].contains(&name.as_str()) || name.contains(".sqlite");
     assert!(beside.iter().all(allowed), "{beside:?}");
 }
 
@@ -367,29 +369,60 @@ async fn a_presigned_upload_takes_the_bytes_it_was_signed_for_and_no_others() {
     assert_eq!(head.content_type(), Some("image/png"));
 }
 
+const ORIGIN: &str = "https://app.example";
+
+fn allow(origin: &str) -> Vec<CorsRule> {
+    vec![CorsRule {
+        allowed_origins: vec![origin.to_owned()],
+        allowed_methods: vec!["GET".to_owned(), "HEAD".to_owned()],
+        max_age: Duration::from_secs(60),
+    }]
+}
+
+/// What a browser asks before it lets a page of [`ORIGIN`] send this method, with these headers of its own.
+async fn preflight(local: &Local, method: &str, headers: Option<&str>) -> reqwest::Response {
+    let mut request = common::http()
+        .request(reqwest::Method::OPTIONS, format!("{}/{BUCKET}/k", local.aws.s3_endpoint()))
+        .header("origin", ORIGIN)
+        .header("access-control-request-method", method);
+    if let Some(headers) = headers {
+        request = request.header("access-control-request-headers", headers);
+    }
+    request.send().await.unwrap()
+}
+
 #[tokio::test]
-async fn a_page_of_another_origin_may_use_presigned_urls() {
+async fn a_page_of_another_origin_gets_what_the_buckets_rules_allow() {
     let (local, client) = start().await;
     put(&client, "k", b"bytes").await;
     let url = client.get_object().bucket(BUCKET).key("k");
     let url = url.presigned(PresigningConfig::expires_in(Duration::from_secs(60)).unwrap()).await.unwrap();
-    let origin = "http://127.0.0.1:4000";
-    let got = common::http().get(url.uri()).header("origin", origin).send().await.unwrap();
-    assert_eq!(got.headers()["access-control-allow-origin"], "*");
-    assert_eq!(got.bytes().await.unwrap(), &b"bytes"[..]);
-    let preflight = common::http()
-        .request(reqwest::Method::OPTIONS, format!("{}/{BUCKET}/upload", local.aws.s3_endpoint()))
-        .header("origin", origin)
-        .header("access-control-request-method", "PUT")
-        .header("access-control-request-headers", "content-type,x-amz-checksum-sha256")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(preflight.status(), 200);
-    assert!(preflight.headers()["access-control-allow-methods"].to_str().unwrap().contains("PUT"));
-    assert_eq!(preflight.headers()["access-control-allow-headers"], "content-type,x-amz-checksum-sha256");
+    let read = async || {
+        let got = common::http().get(url.uri()).header("origin", ORIGIN).send().await.unwrap();
+        let allowed = got.headers().get("access-control-allow-origin").cloned();
+        assert_eq!(got.bytes().await.unwrap(), &b"bytes"[..], "the signature decides who reads");
+        allowed.map(|origin| origin.to_str().unwrap().to_owned())
+    };
+    assert_eq!(read().await, None, "a bucket without rules");
+    assert_eq!(preflight(&local, "GET", None).await.status(), 403);
+    for (allowed, answered) in [("*", Some("*")), (ORIGIN, Some(ORIGIN)), ("https://other.example", None)] {
+        local.aws.set_bucket_cors(BUCKET, allow(allowed));
+        assert_eq!(read().await.as_deref(), answered, "{allowed}");
+        let asked = preflight(&local, "GET", None).await;
+        assert_eq!(asked.status(), if answered.is_some() { 200 } else { 403 }, "{allowed}");
+    }
+    local.aws.set_bucket_cors("another-bucket", allow(ORIGIN));
+    assert_eq!(read().await, None, "another bucket's rules");
+
+    local.aws.set_bucket_cors(BUCKET, allow(ORIGIN));
+    let asked = preflight(&local, "GET", None).await;
+    assert_eq!(asked.headers()["access-control-allow-methods"], "GET, HEAD");
+    assert_eq!(asked.headers()["access-control-max-age"], "60");
+    assert!(asked.headers()["vary"].to_str().unwrap().contains("Origin"));
+    assert_eq!(preflight(&local, "PUT", None).await.status(), 403);
+    assert_eq!(preflight(&local, "GET", Some("x-custom")).await.status(), 403);
     let refused = format!("{}/{BUCKET}/k", local.aws.s3_endpoint());
-    let refused = common::http().get(refused).header("origin", origin).send().await.unwrap();
+    let refused = common::http().get(refused).header("origin", ORIGIN).send().await.unwrap();
     assert_eq!(refused.status(), 403, "the origin does not replace the signature");
 }
 

@@ -114,9 +114,14 @@ pub enum SettingsError {
         #[source]
         source: std::io::Error,
     },
-    /// SQS hands out 1 to 10 messages at a time.
-    #[error("a batch size of {0} cannot be: SQS gives 1 to 10 messages per receive")]
-    BatchSize(i32),
+    /// A batch has 1 to 10,000 messages, more than ten only with a batching window.
+    #[error(
+        "a batch size of {0} cannot be: it is 1 to 10, or up to 10,000 with a batching window of 1 s or more"
+    )]
+    BatchSize(usize),
+    /// A batching window has 0 to 300 whole seconds.
+    #[error("a batching window of {0:?} cannot be: it is 0 to 300 whole seconds")]
+    BatchingWindow(Duration),
     /// A mapping or a schedule needs a length above zero.
     #[error("{0} must be above zero")]
     Zero(&'static str),

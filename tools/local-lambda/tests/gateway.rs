@@ -262,6 +262,26 @@ async fn an_unknown_path_or_method_is_404_and_never_reaches_a_function() {
 }
 
 #[tokio::test]
+async fn the_default_route_takes_what_fits_no_other_behind_its_authorizer() {
+    let stand = Stand::start(|_, _| {}).await;
+    let probe = |key| Route::new(key, Arc::clone(&stand.probe)).unwrap();
+    let routes = vec![probe("GET /v1/jobs"), probe("$default").authorized()];
+    let gateway = Gateway::start(GatewaySettings::new(ACCOUNT, routes)).await.unwrap();
+    for (method, path) in [("GET", "/v1/nothing"), ("DELETE", "/v1/jobs"), ("GET", "/")] {
+        let ask = || request(method, path);
+        let nobody = send(gateway.address(), ask().body(Full::default()).unwrap()).await;
+        nobody.is_own(401, "Unauthorized");
+        let caller = ask().header("authorization", "Bearer ada").body(Full::default()).unwrap();
+        let event = send(gateway.address(), caller).await.json();
+        assert_eq!((&event["routeKey"], &event["rawPath"]), (&json!("$default"), &json!(path)));
+        assert_eq!(event["requestContext"]["http"]["method"], method);
+    }
+    assert_eq!(get(gateway.address(), "/v1/jobs").await.json()["routeKey"], "GET /v1/jobs");
+    gateway.shutdown(Duration::from_secs(1)).await;
+    stand.stop().await;
+}
+
+#[tokio::test]
 async fn only_a_sound_bearer_token_becomes_a_caller() {
     let stand = Stand::start(|_, _| {}).await;
     let long = format!("Bearer {}", "x".repeat(65));

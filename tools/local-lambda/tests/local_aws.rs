@@ -62,6 +62,7 @@ impl Stand {
             queue_arn: queue.arn.clone(),
             function: Arc::clone(&function),
             batch_size: 10,
+            batching_window: Duration::ZERO,
             maximum_concurrency: None,
             report_batch_item_failures: true,
         })

@@ -32,6 +32,7 @@ fn mapping_settings(client: aws_sdk_sqs::Client, function: &Arc<Function>) -> Ma
         queue_arn: queue::ARN.into(),
         function: Arc::clone(function),
         batch_size: 10,
+        batching_window: Duration::ZERO,
         maximum_concurrency: None,
         report_batch_item_failures: true,
     }
@@ -270,6 +271,73 @@ async fn every_message_of_a_burst_is_handled_once() {
     stand.stop().await;
 }
 
+/// Messages of each invocation.
+fn batches(stand: &Stand) -> Vec<usize> {
+    stand.events().iter().map(|event| event["Records"].as_array().unwrap().len()).collect()
+}
+
+#[tokio::test]
+async fn with_a_window_a_batch_is_gathered_from_several_receives_and_deleted_in_tens() {
+    let stand = Stand::start(&["x"; 45], |_, mapping| {
+        mapping.batch_size = 25;
+        mapping.batching_window = Duration::from_secs(1);
+    })
+    .await;
+    until("all are done", || stand.queue.is_done()).await;
+    assert_eq!(batches(&stand), [25, 20], "the second is not full: its window ends it");
+    let (asked, mut deleted) = stand.queue.state(|state| {
+        let asked = state.receives.iter().map(|receive| receive["MaxNumberOfMessages"].as_u64().unwrap());
+        (asked.collect::<Vec<_>>(), state.deletes.clone())
+    });
+    assert_eq!(asked[..6], [10, 10, 5, 10, 10, 5], "never more than the batch has room for");
+    deleted.sort_unstable();
+    assert_eq!(deleted, [5, 10, 10, 10, 10]);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_comes_within_the_window_joins_the_batch_that_it_fills() {
+    let stand = Stand::start(&["first"], |_, mapping| {
+        mapping.batch_size = 2;
+        mapping.batching_window = Duration::from_secs(300);
+    })
+    .await;
+    until("the first is received", || stand.queue.kept().len() == 1).await;
+    assert_eq!(stand.reported(), 0, "it waits for a second");
+    stand.queue.send(&["second"]);
+    until("both are done", || stand.queue.is_done()).await;
+    assert_eq!(batches(&stand), [2]);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_gathered_is_handled_when_the_queue_stops_answering() {
+    let stand = Stand::start(&[], |_, mapping| {
+        mapping.batch_size = 20;
+        mapping.batching_window = Duration::from_secs(300);
+    })
+    .await;
+    until("the mapping polls", || stand.queue.state(|state| state.open_polls == 1)).await;
+    stand.queue.state(|state| state.failing_receives = 1);
+    stand.queue.send(&["a"]);
+    until("it is done", || stand.queue.is_done()).await;
+    assert_eq!(batches(&stand), [1]);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn messages_that_fill_an_event_are_not_made_to_wait_for_more() {
+    let large = "x".repeat(1024 * 1024);
+    let stand = Stand::start(&[large.as_str(); 7], |_, mapping| {
+        mapping.batch_size = 20;
+        mapping.batching_window = Duration::from_secs(300);
+    })
+    .await;
+    until("all are done", || stand.queue.is_done()).await;
+    assert_eq!(batches(&stand), [5, 2], "as many as 6 MB hold, then the others");
+    stand.stop().await;
+}
+
 #[tokio::test]
 async fn a_queue_that_does_not_answer_is_tried_again_and_a_failed_delete_harms_nobody() {
     let stand = Stand::start(&["a"], |function, _| function.reserved_concurrency = 1).await;
@@ -307,6 +375,19 @@ async fn shutdown_finishes_the_batches_under_way_and_receives_no_more() {
 }
 
 #[tokio::test]
+async fn shutdown_hands_over_what_was_gathered_and_does_not_wait_for_more() {
+    let stand = Stand::start(&["a"], |_, mapping| {
+        mapping.batch_size = 2;
+        mapping.batching_window = Duration::from_secs(300);
+    })
+    .await;
+    until("it is received", || stand.queue.kept().len() == 1).await;
+    stand.mapping.shutdown(Duration::from_secs(10)).await;
+    assert!(stand.queue.is_done(), "handled and deleted");
+    stand.lambda.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
     let lambda = lambda();
     let function = add_probe(&lambda, |_| {});
@@ -316,10 +397,19 @@ async fn settings_that_cannot_work_are_refused() {
     });
     let (_, client) = Queue::start().await;
     let settings = || mapping_settings(client.clone(), &function);
-    for batch_size in [0, 11] {
-        let refused = EventSourceMapping::start(MappingSettings { batch_size, ..settings() });
+    for (batch_size, window_seconds) in [(0, 0), (11, 0), (0, 1), (10_001, 1)] {
+        let batching_window = Duration::from_secs(window_seconds);
+        let refused =
+            EventSourceMapping::start(MappingSettings { batch_size, batching_window, ..settings() });
         assert!(matches!(refused, Err(SettingsError::BatchSize(_))), "{batch_size}");
     }
+    for batching_window in [Duration::from_secs(301), Duration::from_millis(1_500)] {
+        let refused = EventSourceMapping::start(MappingSettings { batching_window, ..settings() });
+        assert!(matches!(refused, Err(SettingsError::BatchingWindow(_))), "{batching_window:?}");
+    }
+    let largest =
+        MappingSettings { batch_size: 10_000, batching_window: Duration::from_secs(300), ..settings() };
+    EventSourceMapping::start(largest).unwrap().shutdown(Duration::ZERO).await;
     let refused = EventSourceMapping::start(MappingSettings { maximum_concurrency: Some(0), ..settings() });
     assert!(matches!(refused, Err(SettingsError::Zero(_))));
     let refused = EventSourceMapping::start(mapping_settings(client.clone(), &off));

@@ -72,6 +72,15 @@ pub enum TemplateError {
         at: String,
     },
 
+    /// Values of the parameters that a rule refuses together.
+    #[error("rule {name}: {reason}")]
+    Rule {
+        /// The rule.
+        name: String,
+        /// What it says about it.
+        reason: String,
+    },
+
     /// A parameter without a value, with a value that the template forbids, or that the template does not have.
     #[error("parameter {name}: {reason}")]
     Parameter {

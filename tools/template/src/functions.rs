@@ -160,12 +160,20 @@ fn route(context: &Context<'_>, event: &Node<'_>) -> Result<Route, TemplateError
     let api_id =
         context.resolver.resource_with_reference("AWS::Serverless::HttpApi", &event.need("ApiId")?)?;
     let api = context.resources.need(&api_id)?.need("Properties")?;
-    api.only(&["Auth"])?;
-    Ok(Route {
-        method: event.need("Method")?.text()?.to_uppercase(),
-        path: event.need("Path")?.text()?,
-        auth: is_authorized(&api, event)?,
-    })
+    // SAM's rule: an event without both is the route for whatever fits no other.
+    let key = match (event.get("Method"), event.get("Path")) {
+        (None, None) => "$default".to_owned(),
+        _ => format!("{} {}", event.need("Method")?.text()?.to_uppercase(), event.need("Path")?.text()?),
+    };
+    Ok(Route { key, auth: is_authorized(&api, event)? })
+}
+
+/// Checks an `AWS::Serverless::HttpApi`. Its authorizer is read from the routes; the local gateway does not throttle.
+pub(crate) fn http_api(properties: &Node<'_>) -> Result<(), TemplateError> {
+    properties.only(&["Auth", "DefaultRouteSettings"])?;
+    let Some(settings) = properties.get("DefaultRouteSettings") else { return Ok(()) };
+    settings.only(&["ThrottlingBurstLimit", "ThrottlingRateLimit"])?;
+    settings.entries()?.iter().try_for_each(|(_, limit)| limit.number().map(drop))
 }
 
 /// The route's own authorizer, else the API's default. `NONE` on a route takes the default away.
@@ -178,11 +186,19 @@ fn is_authorized(api: &Node<'_>, event: &Node<'_>) -> Result<bool, TemplateError
 }
 
 fn queue_source(context: &Context<'_>, event: &Node<'_>) -> Result<QueueSource, TemplateError> {
-    event.only(&["Queue", "BatchSize", "FunctionResponseTypes", "ScalingConfig"])?;
+    event.only(&[
+        "Queue",
+        "BatchSize",
+        "MaximumBatchingWindowInSeconds",
+        "FunctionResponseTypes",
+        "ScalingConfig",
+    ])?;
     let responses = optional(event, "FunctionResponseTypes", Node::one_or_more)?.unwrap_or_default();
     Ok(QueueSource {
         queue_logical_id: context.resolver.resource_with_arn("AWS::SQS::Queue", &event.need("Queue")?)?,
         batch_size: event.need("BatchSize")?.number_as()?,
+        batching_window: optional(event, "MaximumBatchingWindowInSeconds", Node::seconds)?
+            .unwrap_or_default(),
         maximum_concurrency: optional(event, "ScalingConfig", |scaling| {
             scaling.only(&["MaximumConcurrency"])?;
             scaling.need("MaximumConcurrency")?.number_as()

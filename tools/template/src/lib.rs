@@ -40,6 +40,7 @@ mod node;
 mod parameters;
 mod resolve;
 mod roles;
+mod rules;
 mod stack;
 mod stores;
 mod yaml;
@@ -52,7 +53,8 @@ pub use error::TemplateError;
 use node::Node;
 use resolve::Resolver;
 pub use stack::{
-    Bucket, Function, Logging, Queue, QueueSource, Redrive, Route, Schedule, Stack, Statement, Table,
+    Bucket, Condition, CorsRule, Function, KmsAlias, KmsKey, Logging, Queue, QueueSource, Redrive, Route,
+    Schedule, Stack, Statement, Table,
 };
 
 /// What a stack's template is resolved with.
@@ -103,7 +105,7 @@ impl Template {
     /// Resolves the template for the stack that `names` describes.
     ///
     /// # Errors
-    /// A parameter without a value or with one the template forbids, a reference that leads nowhere or in a circle, anything this crate
+    /// A parameter without a value or with one the template forbids, values that a rule refuses together, a reference that leads nowhere or in a circle, anything this crate
     /// does not know, anything missing or of the wrong kind.
     pub fn stack(&self, names: &Names) -> Result<Stack, TemplateError> {
         let root = Node::new(&self.tree, "");
@@ -112,12 +114,14 @@ impl Template {
             "Transform",
             "Description",
             "Parameters",
+            "Rules",
             "Globals",
             "Resources",
             "Outputs",
         ])?;
         let resources = root.need("Resources")?;
         let parameters = parameters::values(root.get("Parameters").as_ref(), &names.parameters)?;
+        rules::check(root.get("Rules").as_ref(), &parameters)?;
         let resolver = Resolver::new(names, parameters, resources.clone());
 
         let globals = resolver.resolve_section(root.get("Globals").as_ref())?;
@@ -143,6 +147,8 @@ fn read_stack(
         tables: Vec::new(),
         queues: Vec::new(),
         buckets: Vec::new(),
+        kms_keys: Vec::new(),
+        kms_aliases: Vec::new(),
         functions: Vec::new(),
         outputs: read_outputs(outputs)?,
     };
@@ -154,14 +160,14 @@ fn read_stack(
             "AWS::DynamoDB::Table" => stack.tables.push(stores::table(logical_id, &properties)?),
             "AWS::SQS::Queue" => stack.queues.push(stores::queue(resolver, logical_id, &properties)?),
             "AWS::S3::Bucket" => stack.buckets.push(stores::bucket(logical_id, &properties)?),
+            "AWS::KMS::Key" => stack.kms_keys.push(stores::kms_key(resolver, logical_id, &properties)?),
+            "AWS::KMS::Alias" => stack.kms_aliases.push(stores::kms_alias(resolver, &properties)?),
             "AWS::Serverless::Function" => {
                 stack.functions.push(functions::function(&context, logical_id, &properties)?);
             }
-            // The first two are read from the functions that use them; nothing local depends on the others.
-            "AWS::Serverless::HttpApi"
-            | "AWS::IAM::Role"
-            | "AWS::Logs::LogGroup"
-            | "AWS::S3::BucketPolicy" => {}
+            "AWS::Serverless::HttpApi" => functions::http_api(&properties)?,
+            // Roles are read from the functions that use them; nothing local depends on the others.
+            "AWS::IAM::Role" | "AWS::Logs::LogGroup" | "AWS::S3::BucketPolicy" => {}
             unknown => {
                 return Err(TemplateError::Unknown {
                     at: resource.at().to_owned(),

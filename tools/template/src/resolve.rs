@@ -160,6 +160,7 @@ impl<'a> Resolver<'a> {
         match (kind.as_str(), attribute) {
             ("AWS::DynamoDB::Table", "Arn") => arn("dynamodb", &format!("table/{name}")),
             ("AWS::SQS::Queue", "Arn") => arn("sqs", &name),
+            ("AWS::KMS::Key", "Arn") => arn("kms", &format!("key/{name}")),
             ("AWS::Logs::LogGroup", "Arn") => arn("logs", &format!("log-group:{name}:*")),
             ("AWS::S3::Bucket", "Arn") => Ok(format!("arn:{partition}:s3:::{name}")),
             ("AWS::IAM::Role", "Arn") => Ok(format!("arn:{partition}:iam::{account}:role/{name}")),
@@ -202,6 +203,7 @@ impl<'a> Resolver<'a> {
             "AWS::Logs::LogGroup" => "LogGroupName",
             "AWS::Serverless::Function" => "FunctionName",
             "AWS::IAM::Role" => "RoleName",
+            "AWS::KMS::Alias" => "AliasName",
             _ => "Name",
         };
         match node.get("Properties").and_then(|properties| properties.get(named_by)) {

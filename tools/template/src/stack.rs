@@ -12,6 +12,10 @@ pub struct Stack {
     pub queues: Vec<Queue>,
     /// S3 buckets.
     pub buckets: Vec<Bucket>,
+    /// KMS keys.
+    pub kms_keys: Vec<KmsKey>,
+    /// Other names of KMS keys.
+    pub kms_aliases: Vec<KmsAlias>,
     /// Lambda functions.
     pub functions: Vec<Function>,
     /// The stack's outputs by name, as the operator's command reads them.
@@ -22,6 +26,11 @@ impl Stack {
     /// The queue with this logical id.
     pub fn queue(&self, logical_id: &str) -> Option<&Queue> {
         self.queues.iter().find(|queue| queue.logical_id == logical_id)
+    }
+
+    /// The KMS key with this logical id.
+    pub fn kms_key(&self, logical_id: &str) -> Option<&KmsKey> {
+        self.kms_keys.iter().find(|key| key.logical_id == logical_id)
     }
 
     /// The function with this logical id.
@@ -77,6 +86,39 @@ pub struct Bucket {
     pub logical_id: String,
     /// Its name.
     pub name: String,
+    /// Which pages of other origins may use it.
+    pub cors: Vec<CorsRule>,
+}
+
+/// Lets pages of other origins use a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorsRule {
+    /// Such as `https://app.example.com`; one `*` stands for any text.
+    pub allowed_origins: Vec<String>,
+    /// HTTP methods.
+    pub allowed_methods: Vec<String>,
+    /// How long a browser may remember the answer.
+    pub max_age: Duration,
+}
+
+/// A KMS key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KmsKey {
+    /// Its logical id in the template.
+    pub logical_id: String,
+    /// Its id. AWS chooses one; here it is made of the stack's name and the logical id.
+    pub id: String,
+    /// Its ARN.
+    pub arn: String,
+}
+
+/// Another name of a KMS key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KmsAlias {
+    /// Its name, `alias/…`.
+    pub name: String,
+    /// The logical id of the key.
+    pub key_logical_id: String,
 }
 
 /// A Lambda function.
@@ -120,10 +162,8 @@ pub struct Logging {
 /// A route of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The method in capitals, such as `GET`.
-    pub method: String,
-    /// The path with its variables, such as `/v1/jobs/{id}`.
-    pub path: String,
+    /// API Gateway's route key: `GET /v1/jobs/{id}`, or `$default` for requests that fit no other route.
+    pub key: String,
     /// Whether the authorizer stands before it.
     pub auth: bool,
 }
@@ -134,7 +174,9 @@ pub struct QueueSource {
     /// The logical id of the queue.
     pub queue_logical_id: String,
     /// Messages per invocation at most.
-    pub batch_size: u32,
+    pub batch_size: usize,
+    /// How long a batch that is not full waits for more; zero when nothing is said.
+    pub batching_window: Duration,
     /// Invocations at a time at most, if limited.
     pub maximum_concurrency: Option<usize>,
     /// Whether the function names the messages that failed, so that the others of their batch are done.
@@ -161,4 +203,17 @@ pub struct Statement {
     pub actions: Vec<String>,
     /// ARNs.
     pub resources: Vec<String>,
+    /// When it holds: all of these, in the order of operators and keys.
+    pub conditions: Vec<Condition>,
+}
+
+/// A condition of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// How it compares, such as `ForAllValues:StringEquals`.
+    pub operator: String,
+    /// What it compares, such as `dynamodb:LeadingKeys`.
+    pub key: String,
+    /// What it compares with.
+    pub values: Vec<String>,
 }

@@ -1,12 +1,13 @@
-//! Tables, queues and buckets: from CloudFormation's properties to the requests that make them.
+//! Tables, queues, buckets and KMS keys: from CloudFormation's properties to the requests that make them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::node::Node;
 use crate::resolve::Resolver;
-use crate::{Bucket, Queue, Redrive, Table, TemplateError};
+use crate::{Bucket, CorsRule, KmsAlias, KmsKey, Queue, Redrive, Table, TemplateError};
 
 /// Reads an `AWS::DynamoDB::Table`.
 pub(crate) fn table(logical_id: &str, properties: &Node<'_>) -> Result<Table, TemplateError> {
@@ -101,8 +102,50 @@ pub(crate) fn bucket(logical_id: &str, properties: &Node<'_>) -> Result<Bucket, 
         "PublicAccessBlockConfiguration",
         "BucketEncryption",
         "LifecycleConfiguration",
+        "CorsConfiguration",
     ])?;
-    Ok(Bucket { logical_id: logical_id.to_owned(), name: properties.need("BucketName")?.text()? })
+    Ok(Bucket {
+        logical_id: logical_id.to_owned(),
+        name: properties.need("BucketName")?.text()?,
+        cors: properties.get("CorsConfiguration").map_or_else(|| Ok(Vec::new()), |node| cors(&node))?,
+    })
+}
+
+fn cors(node: &Node<'_>) -> Result<Vec<CorsRule>, TemplateError> {
+    node.only(&["CorsRules"])?;
+    let rule = |rule: &Node<'_>| {
+        rule.only(&["AllowedOrigins", "AllowedMethods", "MaxAge"])?;
+        Ok(CorsRule {
+            allowed_origins: rule.need("AllowedOrigins")?.one_or_more()?,
+            allowed_methods: rule.need("AllowedMethods")?.one_or_more()?,
+            max_age: rule.get("MaxAge").map_or(Ok(Duration::ZERO), |age| age.seconds())?,
+        })
+    };
+    node.need("CorsRules")?.list()?.iter().map(rule).collect()
+}
+
+/// Reads an `AWS::KMS::Key`. A local key is symmetric too, without policy and rotation.
+pub(crate) fn kms_key(
+    resolver: &Resolver<'_>,
+    logical_id: &str,
+    properties: &Node<'_>,
+) -> Result<KmsKey, TemplateError> {
+    properties.only(&["Description", "EnableKeyRotation", "KeyPolicy", "PendingWindowInDays"])?;
+    Ok(KmsKey {
+        logical_id: logical_id.to_owned(),
+        id: resolver.reference_to(logical_id)?,
+        arn: resolver.arn_of(logical_id)?,
+    })
+}
+
+/// Reads an `AWS::KMS::Alias`.
+pub(crate) fn kms_alias(resolver: &Resolver<'_>, properties: &Node<'_>) -> Result<KmsAlias, TemplateError> {
+    properties.only(&["AliasName", "TargetKeyId"])?;
+    Ok(KmsAlias {
+        name: properties.need("AliasName")?.text()?,
+        key_logical_id: resolver
+            .resource_with_reference("AWS::KMS::Key", &properties.need("TargetKeyId")?)?,
+    })
 }
 
 fn insert(request: &mut Map<String, Value>, property: &str, value: Value) {

@@ -5,7 +5,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use darkroom_template::{Function, Names, Redrive, Route, Schedule, Stack, Statement, Template};
+use darkroom_template::{
+    Condition, CorsRule, Function, KmsAlias, Names, Redrive, Route, Schedule, Stack, Statement, Template,
+};
 use serde_json::json;
 
 fn names() -> Names {
@@ -47,6 +49,7 @@ Resources:
   Images: { Type: "AWS::S3::Bucket", Properties: { BucketName: images } }
   Logs: { Type: "AWS::Logs::LogGroup", Properties: { LogGroupName: /aws/lambda/worker } }
   Role: { Type: "AWS::IAM::Role", Properties: {} }
+  Key: { Type: "AWS::KMS::Key", Properties: { EnableKeyRotation: true } }
   Api: { Type: "AWS::Serverless::HttpApi", Properties: {} }
 Outputs:
   Wanted: { Value: VALUE }
@@ -61,6 +64,7 @@ fn ref_gives_what_cloudformation_documents_for_each_type() {
     assert_eq!(output_of("!Ref Images"), "images");
     assert_eq!(output_of("!Ref Logs"), "/aws/lambda/worker");
     assert_eq!(output_of("!Ref Role"), "dark-Role");
+    assert_eq!(output_of("!Ref Key"), "dark-Key");
 }
 
 #[test]
@@ -81,6 +85,7 @@ fn get_att_gives_arns_and_the_api_endpoint() {
         "arn:aws:logs:eu-central-1:123456789012:log-group:/aws/lambda/worker:*"
     );
     assert_eq!(output_of("!GetAtt Role.Arn"), "arn:aws:iam::123456789012:role/dark-Role");
+    assert_eq!(output_of("!GetAtt Key.Arn"), "arn:aws:kms:eu-central-1:123456789012:key/dark-Key");
     assert_eq!(output_of("!GetAtt Api.ApiEndpoint"), "http://127.0.0.1:3000");
 }
 
@@ -257,6 +262,24 @@ Resources:
     assert_eq!(stack.queue("Dead").unwrap().redrive, None);
 }
 
+#[test]
+fn kms_keys_are_found_by_their_aliases() {
+    let yaml = r#"
+Resources:
+  Key: { Type: "AWS::KMS::Key", Properties: { EnableKeyRotation: true, KeyPolicy: {}, PendingWindowInDays: 30 } }
+  Alias: { Type: "AWS::KMS::Alias", Properties: { AliasName: !Sub "alias/${AWS::StackName}-x", TargetKeyId: !Ref Key } }
+"#;
+    let stack = stack(yaml);
+    let key = stack.kms_key("Key").unwrap();
+    let arn = "arn:aws:kms:eu-central-1:123456789012:key/dark-Key";
+    assert_eq!((key.id.as_str(), key.arn.as_str()), ("dark-Key", arn));
+    assert_eq!(stack.kms_aliases, [KmsAlias { name: "alias/dark-x".into(), key_logical_id: "Key".into() }]);
+    let refused = refusal(&yaml.replace("!Ref Key", "!Ref Alias"));
+    assert!(refused.contains("there is nothing named alias/dark-x to refer to"), "{refused}");
+    let refused = refusal(&yaml.replace("EnableKeyRotation: true", "MultiRegion: true"));
+    assert!(refused.contains("MultiRegion is not known here"), "{refused}");
+}
+
 const FUNCTION: &str = r#"
 Globals:
   Function:
@@ -322,19 +345,137 @@ fn a_function_has_its_own_settings_over_the_global_ones() {
             effect: "Allow".into(),
             actions: vec!["sqs:SendMessage".into()],
             resources: vec!["arn:aws:sqs:eu-central-1:123456789012:jobs".into()],
+            conditions: Vec::new(),
         }]
     );
 }
 
 #[test]
 fn routes_are_authorized_unless_they_say_none() {
-    let route = |method: &str, path: &str, auth| Route { method: method.into(), path: path.into(), auth };
-    assert_eq!(
-        function(FUNCTION).routes,
-        [route("GET", "/health", false), route("GET", "/v1/jobs/{id}", true)]
-    );
+    let route = |key: &str, auth| Route { key: key.into(), auth };
+    assert_eq!(function(FUNCTION).routes, [route("GET /health", false), route("GET /v1/jobs/{id}", true)]);
     let open = FUNCTION.replace("{ Auth: { DefaultAuthorizer: Jwt } }", "{}");
     assert!(function(&open).routes.iter().all(|route| !route.auth));
+}
+
+#[test]
+fn an_event_without_method_and_path_is_the_default_route() {
+    let read =
+        "Read: { Type: HttpApi, Properties: { ApiId: !Ref Api, Method: get, Path: \"/v1/jobs/{id}\" } }";
+    assert!(FUNCTION.contains(read));
+    let default = FUNCTION.replace(read, "Else: { Type: HttpApi, Properties: { ApiId: !Ref Api } }");
+    assert_eq!(function(&default).routes[0], Route { key: "$default".into(), auth: true });
+    for (one, missing) in [("Method: get", "Path"), ("Path: /v1", "Method")] {
+        let half = format!("Else: {{ Type: HttpApi, Properties: {{ ApiId: !Ref Api, {one} }} }}");
+        let refused = refusal(&FUNCTION.replace(read, &half));
+        assert_eq!(
+            refused,
+            format!("Resources.Worker.Properties.Events.Else.Properties.{missing} is missing")
+        );
+    }
+}
+
+#[test]
+fn limits_of_the_api_are_numbers() {
+    let with = |settings: &str| FUNCTION.replace("{ Auth: { DefaultAuthorizer: Jwt } }", settings);
+    let limited = "{ DefaultRouteSettings: { ThrottlingRateLimit: 5, ThrottlingBurstLimit: '9' } }";
+    assert_eq!(function(&with(limited)).routes.len(), 2);
+    let refused = refusal(&with("{ DefaultRouteSettings: { ThrottlingRateLimit: many } }"));
+    assert!(refused.contains("ThrottlingRateLimit: expected a whole number"), "{refused}");
+    let refused = refusal(&with("{ DefaultRouteSettings: { DetailedMetricsEnabled: true } }"));
+    assert!(refused.contains("DetailedMetricsEnabled is not known here"), "{refused}");
+}
+
+#[test]
+fn a_policys_conditions_are_read() {
+    let condition = r#"
+                Condition:
+                  "ForAllValues:StringLike": { "dynamodb:LeadingKeys": [MODEL, "SCOPE#*"] }
+                  "Null": { "dynamodb:LeadingKeys": "false" }"#;
+    let conditional = FUNCTION.replace(
+        r#"{ Effect: Allow, Action: "sqs:SendMessage", Resource: !GetAtt Queue.Arn }"#,
+        &format!(
+            "Effect: Allow\n                Action: sqs:SendMessage\n                Resource: '*'{condition}"
+        ),
+    );
+    let read = |operator: &str, values: &[&str]| Condition {
+        operator: operator.into(),
+        key: "dynamodb:LeadingKeys".into(),
+        values: values.iter().map(|value| (*value).into()).collect(),
+    };
+    assert_eq!(
+        function(&conditional).policy_statements[0].conditions,
+        [read("ForAllValues:StringLike", &["MODEL", "SCOPE#*"]), read("Null", &["false"])]
+    );
+    let refused = refusal(&conditional.replace("ForAllValues:StringLike", "ForAllValue:StringLike"));
+    assert!(refused.contains("ForAllValue:StringLike is not known here"), "{refused}");
+}
+
+#[test]
+fn rules_refuse_values_that_do_not_go_together() {
+    let yaml = |assert: &str| {
+        format!(
+            "
+Parameters: {{ Attempts: {{ Type: Number, Default: 2 }}, Calls: {{ Type: Number, Default: 3 }} }}
+Rules: {{ Enough: {{ Assertions: [{{ Assert: {assert}, AssertDescription: too few calls }}] }} }}
+Resources: {{}}"
+        )
+    };
+    for (assert, holds) in [
+        ("{ 'Fn::Equals': [!Ref Attempts, '2'] }", true),
+        ("{ 'Fn::Equals': [!Ref Attempts, !Ref Calls] }", false),
+        ("{ 'Fn::Contains': [['3', '4'], !Ref Calls] }", true),
+        ("{ 'Fn::Contains': [[4, 5], !Ref Calls] }", false),
+        ("{ 'Fn::Not': [{ 'Fn::Equals': [!Ref Attempts, !Ref Calls] }] }", true),
+        ("{ 'Fn::And': [{ 'Fn::Equals': [a, a] }, { 'Fn::Equals': [a, b] }] }", false),
+        ("{ 'Fn::And': [{ 'Fn::Equals': [a, a] }, { 'Fn::Equals': [b, b] }] }", true),
+        ("{ 'Fn::Or': [{ 'Fn::Equals': [a, b] }, { 'Fn::Equals': [b, b] }] }", true),
+        ("{ 'Fn::Or': [{ 'Fn::Equals': [a, b] }, { 'Fn::Equals': [b, c] }] }", false),
+    ] {
+        let read = Template::parse(&yaml(assert)).unwrap().stack(&names());
+        match (read, holds) {
+            (Ok(_), true) => {}
+            (Err(error), false) => assert_eq!(error.to_string(), "rule Enough: too few calls", "{assert}"),
+            (read, _) => panic!("{assert}: {read:?}"),
+        }
+    }
+    for (assert, words) in [
+        ("{ 'Fn::EachMemberIn': [[a], [a]] }", "the intrinsic function Fn::EachMemberIn is not known here"),
+        ("{ 'Fn::Equals': [!Ref Gone, a] }", "there is nothing named Gone to refer to"),
+        ("{ 'Fn::Equals': [{ 'Fn::Sub': a }, a] }", "the intrinsic function Fn::Sub is not known here"),
+        ("{ 'Fn::Equals': [a] }", "as many arguments as the function takes"),
+        ("{ 'Fn::And': [{ 'Fn::Equals': [a, a] }] }", "as many arguments as the function takes"),
+    ] {
+        let refused = refusal(&yaml(assert));
+        assert!(refused.contains(words), "{assert}: {refused}");
+    }
+    // A rule whose condition does not hold asks nothing.
+    let never = yaml("{ 'Fn::Equals': [a, b] }")
+        .replace("Enough: {", "Enough: { RuleCondition: { 'Fn::Equals': [a, c] },");
+    Template::parse(&never).unwrap().stack(&names()).unwrap();
+    let refused = refusal(&never.replace("RuleCondition", "Condition"));
+    assert!(refused.contains("Condition is not known here"), "{refused}");
+}
+
+#[test]
+fn a_buckets_cross_origin_rules_are_read() {
+    let yaml = r#"
+Parameters: { Origin: { Type: String, Default: "https://app.example" } }
+Resources:
+  Images:
+    Type: AWS::S3::Bucket
+    Properties:
+      BucketName: images
+      CorsConfiguration: { CorsRules: [{ AllowedOrigins: [!Ref Origin], AllowedMethods: [GET], MaxAge: 60 }] }
+"#;
+    let rule = CorsRule {
+        allowed_origins: vec!["https://app.example".into()],
+        allowed_methods: vec!["GET".into()],
+        max_age: Duration::from_mins(1),
+    };
+    assert_eq!(stack(yaml).buckets[0].cors, [rule]);
+    let refused = refusal(&yaml.replace("MaxAge: 60", "ExposedHeaders: [ETag]"));
+    assert!(refused.contains("ExposedHeaders is not known here"), "{refused}");
 }
 
 #[test]
@@ -342,6 +483,11 @@ fn the_queue_source_is_read() {
     let source = function(FUNCTION).queue_source.unwrap();
     assert_eq!((source.queue_logical_id.as_str(), source.batch_size), ("Queue", 10));
     assert_eq!((source.maximum_concurrency, source.report_batch_item_failures), (Some(4), true));
+    assert_eq!(source.batching_window, Duration::ZERO);
+
+    let size = "            BatchSize: 10\n";
+    let window = FUNCTION.replace(size, &format!("{size}            MaximumBatchingWindowInSeconds: 5\n"));
+    assert_eq!(function(&window).queue_source.unwrap().batching_window, Duration::from_secs(5));
 
     let without = FUNCTION.replace("            FunctionResponseTypes: [ReportBatchItemFailures]\n", "");
     assert!(!function(&without).queue_source.unwrap().report_batch_item_failures);
@@ -381,7 +527,8 @@ fn whatever_is_not_known_is_refused_by_name() {
         ("Type: Schedule", "Type: SNS", "SNS"),
         ("{ Schedule: rate(1 minute) }", "{ Schedule: rate(1 minute), Input: x }", "Input"),
         ("Path: /health", "Path: /health, TimeoutInMillis: 5", "TimeoutInMillis"),
-        ("{ Effect: Allow,", "{ Effect: Allow, Condition: {},", "Condition"),
+        ("{ Effect: Allow,", "{ Effect: Allow, NotResource: x,", "NotResource"),
+        ("{ Effect: Allow,", "{ Effect: Allow, NotAction: x,", "NotAction"),
         ("      Policies:\n", "      ManagedPolicyArns: [x]\n      Policies:\n", "ManagedPolicyArns"),
         ("    Type: AWS::IAM::Role", "    Type: AWS::IAM::Role\n    DependsOn: Queue", "DependsOn"),
     ] {

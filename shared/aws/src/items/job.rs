@@ -22,6 +22,7 @@ pub(crate) mod name {
     pub(crate) const VERSION: &str = "ver";
     pub(crate) const OP: &str = "op";
     pub(crate) const ATTEMPT: &str = "attempt";
+    pub(crate) const TRIES: &str = "tries";
     pub(crate) const CALLS: &str = "calls";
     pub(crate) const COST: &str = "cost";
     pub(crate) const MODEL: &str = "model";
@@ -71,6 +72,7 @@ pub fn to_item(job: &Job) -> Item {
     put(name::VERSION, number(job.version));
     put(name::OP, text(job.op.as_str()));
     put(name::ATTEMPT, number(job.attempt));
+    put(name::TRIES, number(job.tries));
     put(name::CALLS, number(job.calls));
     put(name::COST, number(order.cost));
     put(name::MODEL, text(order.model.as_str()));
@@ -151,9 +153,11 @@ pub fn from_item(item: &Item) -> Result<Job, ItemError> {
         version: read.number(name::VERSION)?,
         op: Stamp::from_stored(read.text(name::OP)?.to_owned()),
         attempt: read.small(name::ATTEMPT)?,
+        // Records of before the two were told apart count every attempt.
+        tries: read.small(if read.has(name::TRIES) { name::TRIES } else { name::ATTEMPT })?,
         calls: read.small(name::CALLS)?,
         started_at: read.optional_time(name::STARTED_AT)?,
-        last_failure: read.optional_parsed(name::LAST_FAILURE, JobErrorCode::parse)?,
+        last_failure: read.optional_text(name::LAST_FAILURE)?.map(JobErrorCode::from_stored),
         stage: match status {
             Status::Pending => Stage::Pending(pending(read)?),
             Status::Processing => Stage::Processing(processing(read)?),
@@ -164,7 +168,7 @@ pub fn from_item(item: &Item) -> Result<Job, ItemError> {
 
 fn order(read: Reader<'_>) -> Result<Order, ItemError> {
     Ok(Order {
-        prompt: read.optional_parsed(name::PROMPT, |text| Prompt::parse(text).ok())?,
+        prompt: read.optional_text(name::PROMPT)?.map(|text| Prompt::from_stored(text.to_owned())),
         model: read.parsed(name::MODEL, |text| ModelName::parse(text).ok())?,
         shape: Shape {
             aspect_ratio: read.parsed(name::ASPECT_RATIO, AspectRatio::parse)?,
@@ -184,7 +188,7 @@ fn pending(read: Reader<'_>) -> Result<Pending, ItemError> {
         not_before: read.time(name::NOT_BEFORE)?,
         due_at: read.time(name::DUE_AT)?,
         wakes: read.small(name::WAKES)?,
-        reason: read.parsed(name::WAIT_REASON, WaitReason::parse)?,
+        reason: WaitReason::from_stored(read.text(name::WAIT_REASON)?),
     })
 }
 
@@ -206,7 +210,7 @@ fn settled(read: Reader<'_>, status: Status) -> Result<Settled, ItemError> {
             Outcome::Draft { image: image(read)?, drawn_by: read.text(name::DRAWN_BY)?.to_owned() }
         }
         Status::Failed => Outcome::Failed(JobFailure {
-            code: read.parsed(name::ERROR_CODE, JobErrorCode::parse)?,
+            code: JobErrorCode::from_stored(read.text(name::ERROR_CODE)?),
             detail: read.text(name::ERROR_DETAIL)?.to_owned(),
         }),
         Status::Cancelled | Status::Pending | Status::Processing => Outcome::Cancelled,

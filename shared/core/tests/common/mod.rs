@@ -3,6 +3,7 @@
 // Each test file is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod pool;
 pub(crate) mod samples;
 
 use std::fmt;
@@ -114,6 +115,7 @@ pub(crate) fn submitted(deadline_seconds: u64) -> Job {
 pub(crate) fn job(attempt: u32, stage: Stage) -> Job {
     Job {
         attempt,
+        tries: attempt,
         calls: attempt,
         started_at: (attempt > 0).then(|| at(1)),
         stage,
@@ -174,6 +176,7 @@ impl fmt::Debug for Shown {
             .field("version", &self.version)
             .field("op", &self.op)
             .field("attempt", &self.attempt)
+            .field("tries", &self.tries)
             .field("calls", &self.calls)
             .field("started_at", &self.started_at)
             .field("created_at", &self.order.created_at)
@@ -196,7 +199,12 @@ pub(crate) fn times() -> impl Strategy<Value = Timestamp> + Clone {
 }
 
 fn reasons() -> impl Strategy<Value = WaitReason> {
-    prop_oneof![Just(WaitReason::Capacity), Just(WaitReason::Quota), Just(WaitReason::Retry)]
+    prop_oneof![
+        Just(WaitReason::Capacity),
+        Just(WaitReason::Quota),
+        Just(WaitReason::BreakerOpen),
+        Just(WaitReason::Retry)
+    ]
 }
 
 pub(crate) fn outcomes() -> impl Strategy<Value = Outcome> {
@@ -229,11 +237,14 @@ fn stages() -> impl Strategy<Value = Stage> {
 
 /// Jobs in every stage, also such as no history leads to.
 pub(crate) fn jobs() -> impl Strategy<Value = Shown> {
-    (stages(), 0..4_u32, 0..7_u32, times(), 0..3_u8).prop_map(|(stage, attempt, calls, deadline_at, op)| {
-        let mut job = Job { calls, op: stamp(op), ..job(attempt, stage) };
-        job.order.deadline_at = deadline_at;
-        Shown(job)
-    })
+    (stages(), 0..4_u32, 0..4_u32, 0..7_u32, times(), 0..3_u8).prop_map(
+        |(stage, attempt, spared, calls, deadline_at, op)| {
+            let tries = attempt.saturating_sub(spared);
+            let mut job = Job { tries, calls, op: stamp(op), ..job(attempt, stage) };
+            job.order.deadline_at = deadline_at;
+            Shown(job)
+        },
+    )
 }
 
 fn seens() -> impl Strategy<Value = SeenProcessing> {
@@ -264,6 +275,9 @@ pub(crate) fn commands() -> impl Strategy<Value = Command> {
             now,
             not_before,
             code: JobErrorCode::NoImage
+        }),
+        (attempt.clone(), times(), times(), reasons()).prop_map(|(attempt, now, not_before, reason)| {
+            Command::Release { attempt, now, not_before, reason }
         }),
         (attempt.clone(), times(), reasons()).prop_map(|(attempt, not_before, reason)| Command::Defer {
             attempt,
@@ -315,6 +329,9 @@ fn aim(job: &Job, command: Command) -> Command {
         Command::CountCall { calls_max, .. } => Command::CountCall { attempt: job.attempt, calls_max },
         Command::Retry { now, not_before, code, .. } => {
             Command::Retry { attempt: job.attempt, now, not_before, code }
+        }
+        Command::Release { now, not_before, reason, .. } => {
+            Command::Release { attempt: job.attempt, now, not_before, reason }
         }
         Command::Defer { not_before, reason, .. } => {
             Command::Defer { attempt: job.attempt, not_before, reason }

@@ -1,6 +1,6 @@
 //! One of each command at second 100, the jobs they are for, and what becomes of them.
 
-use darkroom_core::job::Job;
+use darkroom_core::job::{Job, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
 use darkroom_core::lifecycle::{Command, Ending, Rejection, Seen, SeenProcessing, apply};
 use darkroom_core::time::Timestamp;
@@ -15,6 +15,10 @@ pub(crate) fn claim() -> Command {
 
 pub(crate) fn retry(attempt: u32) -> Command {
     Command::Retry { attempt, now: at(NOW), not_before: at(NOW + 2), code: JobErrorCode::NoImage }
+}
+
+pub(crate) fn release(attempt: u32) -> Command {
+    Command::Release { attempt, now: at(NOW), not_before: at(NOW + 30), reason: WaitReason::BreakerOpen }
 }
 
 pub(crate) fn capture(attempt: u32) -> Command {

@@ -173,7 +173,9 @@ impl World {
 /// The holder ends its own attempt, or a picture came.
 fn gives_back(command: &Command, job: &Job) -> bool {
     match command {
-        Command::Retry { attempt, .. } | Command::EndHeld { attempt, .. } => *attempt == job.attempt,
+        Command::Retry { attempt, .. }
+        | Command::Release { attempt, .. }
+        | Command::EndHeld { attempt, .. } => *attempt == job.attempt,
         Command::Capture { .. } => true,
         _ => false,
     }
@@ -187,6 +189,7 @@ pub(crate) fn held(worker: &Doing) -> Option<u32> {
         Doing::Writing(command) => match &**command {
             Command::CountCall { attempt, .. }
             | Command::Retry { attempt, .. }
+            | Command::Release { attempt, .. }
             | Command::EndHeld { attempt, .. } => Some(*attempt),
             Command::Capture { image, .. } => Some(image.attempt),
             _ => None,
@@ -195,7 +198,7 @@ pub(crate) fn held(worker: &Doing) -> Option<u32> {
 }
 
 pub(crate) fn hash_job(job: &Job, hash: &mut DefaultHasher) {
-    (job.attempt, job.calls).hash(hash);
+    (job.attempt, job.tries, job.calls).hash(hash);
     match &job.stage {
         Stage::Pending(p) => (0_u8, p.not_before, p.due_at, p.wakes).hash(hash),
         Stage::Processing(p) => {
@@ -213,7 +216,9 @@ fn hash_command(command: &Command, hash: &mut DefaultHasher) {
         Command::CountCall { attempt, .. }
         | Command::EndHeld { attempt, .. }
         | Command::EndAsSeen { seen: Seen::Pending { attempt }, .. } => attempt.hash(hash),
-        Command::Retry { attempt, not_before, .. } | Command::Defer { attempt, not_before, .. } => {
+        Command::Retry { attempt, not_before, .. }
+        | Command::Release { attempt, not_before, .. }
+        | Command::Defer { attempt, not_before, .. } => {
             (attempt, not_before).hash(hash);
         }
         Command::Progress { attempt, now, progress } => (attempt, now, progress).hash(hash),

@@ -8,10 +8,10 @@
 
 use darkroom_core::answer::Refusal;
 use darkroom_core::limits::IMAGE_BYTES_MAX;
+use http::{HeaderMap, StatusCode};
 
-use super::base64_stream::{Base64Fault, Base64Stream};
-use super::json_scan::{Event, NotJson, Scanner};
-use super::word::word;
+use super::error_body;
+use crate::wire::{Base64Fault, Event, PictureText, RawImage, ReadAnswer, keep, retry_after, text, word};
 
 /// Longest value that is kept as text.
 const TEXT_MAX: usize = 256;
@@ -27,46 +27,6 @@ const BLOCKED: [&str; 8] = [
     "RECITATION",
     "IMAGE_RECITATION",
 ];
-
-/// A picture as it came, unchecked.
-#[derive(Debug)]
-pub(crate) struct RawImage {
-    pub(crate) bytes: Vec<u8>,
-    /// The answer's `modelVersion`.
-    pub(crate) model_version: Option<String>,
-}
-
-/// Reads one answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    scanner: Scanner,
-    reader: Reader,
-}
-
-impl Answer {
-    /// `expected` is the body's length in bytes when the provider tells it.
-    pub(crate) fn new(expected: Option<u64>) -> Self {
-        let expected = expected.and_then(|length| usize::try_from(length).ok()).unwrap_or(0) / 4 * 3;
-        Self { scanner: Scanner::new(), reader: Reader { expected, ..Reader::default() } }
-    }
-
-    /// Reads the next piece of the body.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Refusal> {
-        let reader = &mut self.reader;
-        self.scanner.push(piece, &mut |event| reader.event(event)).map_err(not_json)
-    }
-
-    /// What the whole body says.
-    pub(crate) fn finish(self) -> Result<RawImage, Refusal> {
-        let Self { scanner, mut reader } = self;
-        scanner.finish(&mut |event| reader.event(event)).map_err(not_json)?;
-        reader.outcome()
-    }
-}
-
-fn not_json(_: NotJson) -> Refusal {
-    Refusal::NoImage { detail: "the answer is not JSON".to_owned() }
-}
 
 /// Where in the document the reader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,13 +54,13 @@ enum Field {
     Other,
 }
 
+/// Reads one answer.
 #[derive(Debug, Default)]
-struct Reader {
+pub(crate) struct Reader {
     places: Vec<Place>,
     key: Vec<u8>,
     text: Vec<u8>,
-    expected: usize,
-    image: Option<Result<Base64Stream, Base64Fault>>,
+    image: PictureText,
     part: Part,
     candidate: Candidate,
     answer: Outcome,
@@ -131,13 +91,20 @@ struct Outcome {
     fault: Option<Base64Fault>,
 }
 
-impl Reader {
+impl ReadAnswer for Reader {
+    /// One picture at its limit with two drafts before it, in base64.
+    const BODY_BYTES_MAX: usize = 3 * (IMAGE_BYTES_MAX / 3 * 4);
+
+    fn begin(expected: usize) -> Self {
+        Self { image: PictureText::new(expected), ..Self::default() }
+    }
+
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::ObjectStart => self.open(true),
             Event::ArrayStart => self.open(false),
             Event::End => self.close(),
-            Event::KeyPart(part) => keep(&mut self.key, part),
+            Event::KeyPart(part) => keep(&mut self.key, part, TEXT_MAX),
             Event::KeyEnd => self.text.clear(),
             Event::StringPart(part) => self.string_part(part),
             Event::StringEnd => self.string_end(),
@@ -150,6 +117,28 @@ impl Reader {
         }
     }
 
+    fn outcome(self) -> Result<RawImage, Refusal> {
+        let Outcome { image, model_version, block_reason, finish_reason, fault } = self.answer;
+        if let Some(bytes) = image {
+            return Ok(RawImage { bytes, drawn_by: model_version });
+        }
+        match (block_reason, finish_reason, fault) {
+            (_, Some(reason), _) if BLOCKED.contains(&reason.as_str()) => {
+                Err(Refusal::ContentBlocked { detail: word(&reason) })
+            }
+            (Some(reason), _, _) => Err(Refusal::ContentBlocked { detail: word(&reason) }),
+            (None, _, Some(fault)) => Err(fault.refusal()),
+            (None, Some(reason), None) => Err(Refusal::NoImage { detail: word(&reason) }),
+            (None, None, None) => Err(Refusal::NoImage { detail: "the answer has no candidate".to_owned() }),
+        }
+    }
+
+    fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
+        error_body::refusal(status, retry_after(headers), body)
+    }
+}
+
+impl Reader {
     fn open(&mut self, object: bool) {
         let place = match (self.places.last(), self.key.as_slice(), object) {
             (None, _, true) => Place::Root,
@@ -189,7 +178,9 @@ impl Reader {
     fn string_part(&mut self, part: &[u8]) {
         match self.field() {
             Field::ImageData => self.image_part(part),
-            Field::ModelVersion | Field::BlockReason | Field::FinishReason => keep(&mut self.text, part),
+            Field::ModelVersion | Field::BlockReason | Field::FinishReason => {
+                keep(&mut self.text, part, TEXT_MAX);
+            }
             Field::Thought | Field::Other => {}
         }
     }
@@ -199,25 +190,19 @@ impl Reader {
         if self.answer.image.is_some() || self.candidate.image.is_some() || self.part.image.is_some() {
             return;
         }
-        let expected = self.expected;
-        let image = self.image.get_or_insert_with(|| Ok(Base64Stream::new(IMAGE_BYTES_MAX, expected)));
-        if let Ok(stream) = image
-            && let Err(fault) = stream.push(part)
-        {
-            *image = Err(fault);
-        }
+        self.image.push(part);
     }
 
     fn string_end(&mut self) {
         match self.field() {
-            Field::ImageData => match self.image.take().map(|image| image.and_then(Base64Stream::finish)) {
+            Field::ImageData => match self.image.end() {
                 Some(Ok(image)) => self.part.image = Some(image),
                 Some(Err(fault)) => self.answer.fault = Some(fault),
                 None => {}
             },
-            Field::ModelVersion => self.answer.model_version = Some(text(&self.text)),
-            Field::BlockReason => self.answer.block_reason = Some(text(&self.text)),
-            Field::FinishReason => self.candidate.finish_reason = Some(text(&self.text)),
+            Field::ModelVersion => self.answer.model_version = Some(text(&self.text, TEXT_MAX)),
+            Field::BlockReason => self.answer.block_reason = Some(text(&self.text, TEXT_MAX)),
+            Field::FinishReason => self.candidate.finish_reason = Some(text(&self.text, TEXT_MAX)),
             Field::Thought | Field::Other => {}
         }
         self.key.clear();
@@ -248,34 +233,6 @@ impl Reader {
             self.answer.finish_reason = finish_reason;
         }
     }
-
-    fn outcome(self) -> Result<RawImage, Refusal> {
-        let Outcome { image, model_version, block_reason, finish_reason, fault } = self.answer;
-        if let Some(bytes) = image {
-            return Ok(RawImage { bytes, model_version });
-        }
-        let no_image = |detail: &str| Err(Refusal::NoImage { detail: detail.to_owned() });
-        match (block_reason, finish_reason, fault) {
-            (_, Some(reason), _) if BLOCKED.contains(&reason.as_str()) => {
-                Err(Refusal::ContentBlocked { detail: word(&reason) })
-            }
-            (Some(reason), _, _) => Err(Refusal::ContentBlocked { detail: word(&reason) }),
-            (None, _, Some(Base64Fault::NotBase64)) => no_image("the picture is not base64"),
-            (None, _, Some(Base64Fault::TooLong)) => no_image("the picture is too large"),
-            (None, Some(reason), None) => Err(Refusal::NoImage { detail: word(&reason) }),
-            (None, None, None) => no_image("the answer has no candidate"),
-        }
-    }
-}
-
-/// Keeps a short text; one byte more than is valid marks a longer one.
-fn keep(text: &mut Vec<u8>, part: &[u8]) {
-    let room = (TEXT_MAX + 1).saturating_sub(text.len());
-    text.extend_from_slice(part.get(..room).unwrap_or(part));
-}
-
-fn text(bytes: &[u8]) -> String {
-    if bytes.len() > TEXT_MAX { String::new() } else { String::from_utf8_lossy(bytes).into_owned() }
 }
 
 #[cfg(test)]

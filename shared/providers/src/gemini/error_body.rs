@@ -6,12 +6,9 @@ use darkroom_core::answer::Refusal;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::word::word;
+use crate::wire::{named_pause, seconds, word};
 
-/// An error's body is read this far; Google's are below 4 KB.
-pub(crate) const ERROR_BYTES_MAX: usize = 64 * 1024;
-
-/// The meaning of an answer other than 2xx. `retry_after` is the header of that name, `body` what came of the body.
+/// The meaning of an answer other than 2xx. `retry_after` is what its headers ask for, `body` what came of the body.
 ///
 /// Beyond the table:
 /// - 408, 409, 421, 425, 499: the request itself was not judged; `Unavailable`.
@@ -24,7 +21,7 @@ pub(crate) const ERROR_BYTES_MAX: usize = 64 * 1024;
 /// - 403 without such a body: something between us and Google (a firewall, a filter) answered, and it would answer every
 ///   key alike; `Unavailable`, so that one wrong box does not disable the whole pool.
 /// - any other 4xx: the same request would be refused again; `InvalidRequest`.
-pub(crate) fn refusal(status: StatusCode, retry_after: Option<&str>, body: &[u8]) -> Refusal {
+pub(crate) fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Refusal {
     let error = ApiError::parse(body);
     let unavailable = || Refusal::Unavailable { detail: format!("HTTP_{}", status.as_u16()) };
     match status.as_u16() {
@@ -69,7 +66,7 @@ fn forbidden(error: &ApiError) -> Option<Refusal> {
 }
 
 /// 429. First what no waiting ends, then the day, then the minute: `retryDelay` says seconds even for a daily quota.
-fn exhausted(error: &ApiError, retry_after: Option<&str>) -> Refusal {
+fn exhausted(error: &ApiError, retry_after: Option<Duration>) -> Refusal {
     if error.violations().any(|violation| violation.get("quotaValue").is_some_and(is_zero))
         || names_zero_limit(&error.message)
     {
@@ -81,8 +78,7 @@ fn exhausted(error: &ApiError, retry_after: Option<&str>) -> Refusal {
     if error.violations().any(is_daily) {
         return Refusal::DailyQuota;
     }
-    let retry_after =
-        error.retry_delay().or_else(|| retry_after.and_then(seconds)).or_else(|| retry_in(&error.message));
+    let retry_after = error.retry_delay().or(retry_after).or_else(|| named_pause(&error.message));
     Refusal::RateLimited { retry_after }
 }
 
@@ -161,42 +157,4 @@ fn protobuf_duration(value: &Value) -> Option<Duration> {
     let nanos =
         number("nanos").and_then(|nanos| u32::try_from(nanos).ok()).filter(|nanos| *nanos < 1_000_000_000);
     number("seconds").map(|seconds| Duration::new(seconds, nanos.unwrap_or(0)))
-}
-
-/// `58` or `58.821668433`. An HTTP date is not read: Google sends none.
-fn seconds(text: &str) -> Option<Duration> {
-    let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || !digits(whole) || !digits(fraction) {
-        return None;
-    }
-    let nanos: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    Some(Duration::new(whole.parse().ok()?, nanos.parse().ok()?))
-}
-
-/// `Please retry in 58.82s.`, also `1m2.5s` and `850ms`.
-fn retry_in(message: &str) -> Option<Duration> {
-    let (_, after) = message.split_once("retry in ")?;
-    let mut rest = after;
-    let mut total = Duration::ZERO;
-    loop {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (amount, after) = rest.split_at(number);
-        // The sentence's full stop is no number.
-        if !amount.starts_with(|c: char| c.is_ascii_digit()) {
-            break;
-        }
-        let letters = after.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(letters);
-        let amount = seconds(amount)?;
-        total = total.checked_add(match unit {
-            "h" => amount.checked_mul(3_600)?,
-            "m" => amount.checked_mul(60)?,
-            "s" => amount,
-            "ms" => amount / 1_000,
-            _ => return None,
-        })?;
-        rest = after;
-    }
-    (rest.len() < after.len()).then_some(total)
 }

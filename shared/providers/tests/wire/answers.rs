@@ -1,4 +1,4 @@
-//! Every row of the answer table, over the wire: what Gemini says and what it means.
+//! Every row of the answer table, over the wire: what Gemini says and what it means. Those of the others are in `openai.rs` and `forge.rs`.
 
 use std::time::Duration;
 

@@ -4,30 +4,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use darkroom_core::answer::Refusal;
-use darkroom_core::id::ModelName;
 use darkroom_core::image::ImageFormat;
 use darkroom_core::limits::IMAGE_BYTES_MAX;
 use darkroom_core::model::ProviderName;
-use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
-use darkroom_providers::{BaseUrl, ConnectError, DrawError, DrawRequest, Providers, Settings};
+use darkroom_providers::{BaseUrl, ConnectError, DrawError, Providers, Settings};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::raw_server::{RawServer, Script, response};
-use crate::{KEY, draw, draw_within, providers};
-
-/// A small picture: 3 × 2 pixels, with a text that says so.
-fn picture() -> Vec<u8> {
-    let mut file = Vec::new();
-    let mut encoder = png::Encoder::new(&mut file, 3, 2);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.add_text_chunk("Comment".to_owned(), "made for a test".to_owned()).unwrap();
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(&[100; 18]).unwrap();
-    writer.finish().unwrap();
-    file
-}
+use crate::{Asked, KEY, draw, draw_within, picture, providers};
 
 fn answer(model_version: &str) -> Vec<u8> {
     let body = json!({
@@ -81,7 +67,7 @@ async fn the_request_is_what_the_api_asks_for() {
 async fn the_path_of_a_base_url_is_kept() {
     let server = RawServer::start(Script::Answer(answer("m"))).await;
     let base = BaseUrl::parse(&format!("{}/gateway/gemini/", server.base_url())).unwrap();
-    draw(&Providers::new(Settings { gemini_base_url: base })).await.unwrap();
+    draw(&Providers::new(Settings { gemini_base_url: base, ..Settings::default() })).await.unwrap();
     assert!(server.requests()[0].starts_with("POST /gateway/gemini/v1beta/models/"));
 }
 
@@ -96,16 +82,13 @@ async fn a_model_version_that_is_no_name_is_not_repeated() {
 #[tokio::test]
 async fn a_call_without_a_key_is_not_made() {
     let server = RawServer::start(Script::Answer(answer("m"))).await;
-    let request = DrawRequest {
-        model: &ModelName::parse("m").unwrap(),
-        prompt: &Prompt::parse("p").unwrap(),
-        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
-        seed: 1,
-        secret: None,
-    };
     let providers = providers(&server);
-    let drawn = providers.get(ProviderName::Gemini).draw(request, Duration::from_secs(5)).await;
-    assert!(matches!(drawn, Err(DrawError::NotSent { .. })));
+    for provider in [ProviderName::Gemini, ProviderName::OpenAi, ProviderName::Forge] {
+        let drawn = Asked { secret: None, ..Asked::of(provider) }.draw(&providers).await;
+        assert!(matches!(drawn, Err(DrawError::NotSent { .. })), "{provider}");
+        let probed = providers.get(provider).probe(None, Duration::from_secs(5)).await;
+        assert!(matches!(probed, Err(Refusal::Unavailable { .. })), "{provider}");
+    }
     assert_eq!(server.connections(), 0);
 }
 
@@ -113,7 +96,7 @@ async fn a_call_without_a_key_is_not_made() {
 async fn connections_are_kept_between_calls_and_warmed_before() {
     let server = RawServer::start(Script::Answer(answer("m"))).await;
     let providers = providers(&server);
-    providers.warm().await.unwrap();
+    providers.warm(&[ProviderName::Gemini]).await.unwrap();
     server.until(|seen| seen.connections == 1).await;
     for _ in 0..5 {
         draw(&providers).await.unwrap();
@@ -199,8 +182,8 @@ async fn a_provider_that_is_not_there_was_not_sent_anything() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let base = BaseUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    let providers = Providers::new(Settings { gemini_base_url: base });
-    assert!(matches!(providers.warm().await, Err(ConnectError::Unreachable(_))));
+    let providers = Providers::new(Settings { gemini_base_url: base, ..Settings::default() });
+    assert!(matches!(providers.warm(&[ProviderName::Gemini]).await, Err(ConnectError::Unreachable(_))));
     let error = draw(&providers).await.unwrap_err();
     assert!(matches!(&error, DrawError::NotSent { .. }), "{error:?}");
     assert!(!error.may_count());
@@ -211,7 +194,7 @@ async fn a_provider_that_is_not_there_was_not_sent_anything() {
 async fn the_key_is_not_shown_to_a_server_that_did_not_prove_itself() {
     let server = RawServer::start(Script::Answer(answer("m"))).await;
     let base = BaseUrl::parse(&format!("https://127.0.0.1:{}", server.port)).unwrap();
-    let providers = Providers::new(Settings { gemini_base_url: base });
+    let providers = Providers::new(Settings { gemini_base_url: base, ..Settings::default() });
     let error = draw(&providers).await.unwrap_err();
     assert!(matches!(&error, DrawError::NotSent { .. }), "{error:?}");
     server.until(|seen| seen.closed == 1).await;

@@ -21,6 +21,10 @@ pub(crate) enum Script {
     Reset,
     /// These bytes, and after the time the connection is closed without a further request.
     AnswerAndCloseLater(Vec<u8>, Duration),
+    /// These bytes, once this path has been asked for so many times.
+    AnswerAfter(&'static str, usize, Vec<u8>),
+    /// What the path says: its first request is met with the first, and so on; the last is for all others.
+    ByPath(Vec<(&'static str, Vec<Script>)>),
 }
 
 #[derive(Debug, Default)]
@@ -72,22 +76,61 @@ impl RawServer {
         self.seen.lock().unwrap().connections
     }
 
+    /// How many requests asked for this path.
+    pub(crate) fn requests_to(&self, path: &str) -> usize {
+        self.seen.lock().unwrap().requests_to(path)
+    }
+
     /// Waits until `done` or fails after ten seconds.
     pub(crate) async fn until(&self, done: impl Fn(&Seen) -> bool) {
-        for _ in 0..1000 {
-            if done(&self.seen.lock().unwrap()) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("never: {:?}", self.seen.lock().unwrap());
+        until(&self.seen, done).await;
     }
+}
+
+impl Seen {
+    fn requests_to(&self, path: &str) -> usize {
+        self.requests.iter().filter(|request| is_to(request, path)).count()
+    }
+}
+
+async fn until(seen: &Mutex<Seen>, done: impl Fn(&Seen) -> bool) {
+    for _ in 0..1000 {
+        if done(&seen.lock().unwrap()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {:?}", seen.lock().unwrap());
+}
+
+fn is_to(request: &[u8], path: &str) -> bool {
+    let line = String::from_utf8_lossy(request);
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    target.split('?').next() == Some(path)
+}
+
+/// The script that is meant for this request, the latest in `seen`.
+fn pick(script: &Script, request: &[u8], seen: &Seen) -> Script {
+    let Script::ByPath(routes) = script else { return script.clone() };
+    let (path, scripts) = routes.iter().find(|(path, _)| is_to(request, path)).expect("a path of the script");
+    scripts[(seen.requests_to(path) - 1).min(scripts.len() - 1)].clone()
 }
 
 async fn serve(mut stream: TcpStream, script: Script, seen: &Mutex<Seen>) {
     while let Some(request) = read_request(&mut stream).await {
-        seen.lock().unwrap().requests.push(request);
+        let script = {
+            let mut seen = seen.lock().unwrap();
+            seen.requests.push(request.clone());
+            pick(&script, &request, &seen)
+        };
         match &script {
+            Script::ByPath(_) => panic!("a path leads to a path"),
+            Script::AnswerAfter(path, times, bytes) => {
+                until(seen, |seen| seen.requests_to(path) >= *times).await;
+                if stream.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
             Script::Answer(bytes) => {
                 if stream.write_all(bytes).await.is_err() {
                     return;
@@ -145,7 +188,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
             if body.len() >= length {
                 return Some(request);
             }
-        } else if text.len() > 3 && !text.starts_with("POST") {
+        } else if text.len() > 3 && !text.starts_with("POST") && !text.starts_with("GET ") {
             // Not HTTP: kept as it is, for tests of what reaches a server that speaks no TLS.
             return Some(request);
         }

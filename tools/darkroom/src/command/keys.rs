@@ -1,19 +1,21 @@
 //! `darkroom keys`. Secrets come on standard input and are never shown; a key is named by its id.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use darkroom_aws::{KeyTable, KeyWrite, now};
+use darkroom_aws::{KeyTable, KeyWrite, Written, now};
 use darkroom_core::id::{KeyId, ModelName, ProjectName};
-use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeState, Secret};
-use darkroom_core::limits::QUOTA_MINUTE;
+use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeState, Secret, Standing};
+use darkroom_core::message::{Message, ProbeMessage};
 use darkroom_core::model::ProviderName;
 use darkroom_core::quota::{Usage, state_at, used};
 use darkroom_core::time::Timestamp;
 use serde_json::json;
 
 use super::Target;
+use crate::connect::Stores;
 use crate::output::{print, table};
 
 /// The pool of API keys.
@@ -40,6 +42,13 @@ pub(super) enum Keys {
         #[command(flatten)]
         target: Target,
     },
+    /// Has a worker ask the provider about keys: one call each, which draws nothing where the provider allows that.
+    Probe {
+        /// The key's id; without one, every key that is in use.
+        id: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Removes a key and its secret for good.
     Remove {
         /// The key's id.
@@ -52,16 +61,20 @@ pub(super) enum Keys {
 /// A key and its project's limits.
 #[derive(Args)]
 pub(super) struct Add {
-    /// Whose API: gemini.
+    /// Whose API: gemini, openai or forge. Forge's secret is `user:password`, or `none` when it asks for none.
     #[arg(long)]
     provider: String,
-    /// The provider's project that the key belongs to. Limits are the project's: more keys of it add nothing.
+    /// The provider's project that the key belongs to; for Forge, a name for the machine. Limits are the project's: more
+    /// keys of it add nothing.
     #[arg(long)]
     project: String,
+    /// The account that pays for the project, when several projects share one: it is parked as a whole.
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Option<String>,
     /// The provider's name of the model.
     #[arg(long)]
     model: String,
-    /// The project's calls per minute for this model.
+    /// The project's calls per minute for this model; for Forge, how many pictures the machine draws in a minute.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rpm: u32,
     /// The project's calls per day for this model; without it there is no daily limit.
@@ -78,6 +91,7 @@ impl Keys {
             Self::List { target } => list(&target).await,
             Self::Enable { id, target } => enable(&id, &target).await,
             Self::Disable { id, target } => disable(&id, &target).await,
+            Self::Probe { id, target } => probe(id.as_deref(), &target).await,
             Self::Remove { id, target } => remove(&id, &target).await,
         }
     }
@@ -97,11 +111,23 @@ impl Add {
         let project = ProjectName::parse(&self.project).context("--project")?;
         let model = ModelName::parse(&self.model).context("--model")?;
         let secret = read_secret()?;
-        let keys = self.target.stores().await?.keys;
+        let Stores { keys, secrets, .. } = self.target.stores().await?;
         let id = KeyId::derive(provider.as_str(), secret.reveal());
-        let key = ApiKey { id: id.clone(), provider, project: project.clone(), state: KeyState::Active };
-        let added = keys.add_key(&key, &secret).await? == KeyWrite::Applied;
-        if let Some(there) = keys.key(&id).await?.filter(|there| there.project != project) {
+        let account =
+            self.account.as_deref().map_or(Ok(project.clone()), ProjectName::parse).context("--account")?;
+        let key = ApiKey {
+            id: id.clone(),
+            provider,
+            project: project.clone(),
+            account,
+            state: KeyState::Active,
+            standing: Standing::UNTRIED,
+            probe: None,
+            version: 0,
+        };
+        let added = keys.add_key(&key, &secret, &secrets).await? == KeyWrite::Applied;
+        let all = keys.keys().await?;
+        if let Some(there) = all.iter().find(|there| there.id == id && there.project != project) {
             keys.remove_key(&key).await?;
             bail!("this secret is there already, as {id} of project {}: remove it first", there.project);
         }
@@ -112,6 +138,7 @@ impl Add {
             requests_per_minute: self.rpm,
             requests_per_day: self.rpd,
             state: ScopeState::Active,
+            standing: Standing::UNTRIED,
             usage: Usage::default(),
             version: 0,
         };
@@ -146,7 +173,7 @@ async fn set_limits(keys: &KeyTable, scope: &Scope) -> anyhow::Result<()> {
         let Some(there) = there.into_iter().find(|there| there.project == scope.project) else { continue };
         let limits = (scope.requests_per_minute, scope.requests_per_day);
         if (there.requests_per_minute, there.requests_per_day) == limits
-            || keys.set_scope_limits(&there, limits.0, limits.1).await? == KeyWrite::Applied
+            || is_applied(&keys.set_scope_limits(&there, limits.0, limits.1).await?)
         {
             return Ok(());
         }
@@ -166,7 +193,8 @@ async fn scopes(keys: &KeyTable, all: &[ApiKey]) -> anyhow::Result<Vec<Scope>> {
 }
 
 async fn list(target: &Target) -> anyhow::Result<()> {
-    let keys = target.stores().await?.keys;
+    let stores = target.stores().await?;
+    let (keys, quota_minute) = (stores.keys, stores.quota_minute);
     let all = keys.keys().await?;
     let scopes = scopes(&keys, &all).await?;
     let at = now();
@@ -177,7 +205,7 @@ async fn list(target: &Target) -> anyhow::Result<()> {
                 .iter()
                 .filter(|scope| scope.provider == key.provider && scope.project == key.project)
                 .map(|scope| {
-                    let (minute, day) = used(&scope.usage, at, QUOTA_MINUTE);
+                    let (minute, day) = used(&scope.usage, at, quota_minute);
                     json!({
                         "model": scope.model, "requests_per_minute": scope.requests_per_minute,
                         "requests_per_day": scope.requests_per_day, "used_this_minute": minute, "used_today": day,
@@ -188,11 +216,11 @@ async fn list(target: &Target) -> anyhow::Result<()> {
             json!({"id": key.id, "provider": key.provider, "project": key.project, "state": key.state, "scopes": limits})
         })
         .collect();
-    print(target.json, &json!(value), || words(&all, &scopes, at));
+    print(target.json, &json!(value), || words(&all, &scopes, at, quota_minute));
     Ok(())
 }
 
-fn words(keys: &[ApiKey], scopes: &[Scope], at: Timestamp) -> String {
+fn words(keys: &[ApiKey], scopes: &[Scope], at: Timestamp, quota_minute: Duration) -> String {
     if keys.is_empty() {
         return "The pool has no keys. Add one: darkroom keys add --provider gemini --project P --model M --rpm N < secret"
             .to_owned();
@@ -202,7 +230,7 @@ fn words(keys: &[ApiKey], scopes: &[Scope], at: Timestamp) -> String {
         for scope in
             scopes.iter().filter(|scope| scope.provider == key.provider && scope.project == key.project)
         {
-            let (minute, day) = used(&scope.usage, at, QUOTA_MINUTE);
+            let (minute, day) = used(&scope.usage, at, quota_minute);
             let per_day = scope.requests_per_day.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
             rows.push(vec![
                 key.id.to_string(),
@@ -229,6 +257,7 @@ fn key_state(state: KeyState) -> String {
                 KeyDisabled::Billing => "without billing",
                 KeyDisabled::Suspended => "suspended",
                 KeyDisabled::AccountParked => "parked: its account must pay",
+                KeyDisabled::Unreadable => "unreadable: remove it and add it again",
             };
             format!("{why} since {at}")
         }
@@ -239,7 +268,7 @@ fn scope_state(state: ScopeState, at: Timestamp) -> String {
     use darkroom_core::key::{CoolReason, ScopeDisabled};
     match state {
         ScopeState::Active => "active".to_owned(),
-        ScopeState::Cooling { reason, until } => {
+        ScopeState::Cooling { reason, until, .. } => {
             let why = match reason {
                 CoolReason::RateLimited => "throttled",
                 CoolReason::DailyQuota => "day used up",
@@ -256,6 +285,10 @@ fn scope_state(state: ScopeState, at: Timestamp) -> String {
     }
 }
 
+const fn is_applied<T>(written: &Written<T>) -> bool {
+    matches!(written, Written::Applied(_))
+}
+
 async fn key_of(keys: &KeyTable, id: &str) -> anyhow::Result<ApiKey> {
     let id = KeyId::parse(id)?;
     keys.key(&id).await?.with_context(|| format!("there is no key {id}: `darkroom keys list` shows all"))
@@ -265,13 +298,12 @@ async fn key_of(keys: &KeyTable, id: &str) -> anyhow::Result<ApiKey> {
 async fn enable(id: &str, target: &Target) -> anyhow::Result<()> {
     let keys = target.stores().await?.keys;
     let key = key_of(&keys, id).await?;
-    if key.state != KeyState::Active && keys.set_key_state(&key, KeyState::Active).await? == KeyWrite::Refused
-    {
+    if key.state != KeyState::Active && !is_applied(&keys.set_key_state(&key, KeyState::Active).await?) {
         bail!("the key has changed meanwhile: look at it with `darkroom keys list` and try again");
     }
     let mine = std::slice::from_ref(&key);
     for scope in scopes(&keys, mine).await?.iter().filter(|scope| scope.state != ScopeState::Active) {
-        if keys.set_scope_state(scope, ScopeState::Active).await? == KeyWrite::Refused {
+        if !is_applied(&keys.set_scope_state(scope, ScopeState::Active).await?) {
             bail!("the quota of {} has changed meanwhile: try again", scope.model);
         }
     }
@@ -283,10 +315,61 @@ async fn disable(id: &str, target: &Target) -> anyhow::Result<()> {
     let keys = target.stores().await?.keys;
     let key = key_of(&keys, id).await?;
     let state = KeyState::Disabled { reason: KeyDisabled::ByOperator, at: now() };
-    if keys.set_key_state(&key, state).await? == KeyWrite::Refused {
+    if !is_applied(&keys.set_key_state(&key, state).await?) {
         bail!("the key has changed meanwhile: look at it with `darkroom keys list` and try again");
     }
     print(target.json, &json!({"id": key.id, "state": state}), || format!("{} is disabled", key.id));
+    Ok(())
+}
+
+/// A worker that is alive has answered by then.
+const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+/// From one look at the keys to the next.
+const PROBE_LOOK: Duration = Duration::from_millis(200);
+
+async fn probe(id: Option<&str>, target: &Target) -> anyhow::Result<()> {
+    let stores = target.stores().await?;
+    let keys = if let Some(id) = id {
+        vec![key_of(&stores.keys, id).await?]
+    } else {
+        let mut keys = stores.keys.keys().await?;
+        keys.retain(|key| key.state == KeyState::Active);
+        keys
+    };
+    let asked_at = now();
+    for key in &keys {
+        let message = Message::Probe(ProbeMessage::new(key.id.clone()));
+        stores.sweep.queue.send(&message, Duration::ZERO).await?;
+    }
+    let answered = |key: &&ApiKey| key.probe.as_ref().is_some_and(|probe| probe.at >= asked_at);
+    let probed = loop {
+        let mut probed = stores.keys.keys().await?;
+        probed.retain(|key| keys.iter().any(|asked| asked.id == key.id));
+        let answers = probed.iter().filter(answered).count();
+        if answers == probed.len() {
+            break probed;
+        }
+        if now().since(asked_at) > PROBE_PATIENCE {
+            bail!(
+                "{answers} of {} keys were probed in {} s: is a worker running? `darkroom keys list` shows what comes later",
+                probed.len(),
+                PROBE_PATIENCE.as_secs()
+            );
+        }
+        tokio::time::sleep(PROBE_LOOK).await;
+    };
+    let outcome = |key: &ApiKey| key.probe.as_ref().map(|probe| probe.outcome.clone()).unwrap_or_default();
+    let value: Vec<_> =
+        probed.iter().map(|key| json!({"id": key.id, "probe": key.probe, "state": key.state})).collect();
+    print(target.json, &json!(value), || {
+        let row = |key: &ApiKey| vec![key.id.to_string(), outcome(key), key_state(key.state)];
+        let rows: Vec<_> = probed.iter().map(row).collect();
+        if rows.is_empty() {
+            "No key is in use.".to_owned()
+        } else {
+            table(&["key", "probe", "key is"], &rows)
+        }
+    });
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::binaries;
-use crate::connect::default_data;
+use crate::connect::{KMS_KEY, default_data};
 use crate::local_system::{LocalSettings, LocalSystem, function_names};
 use crate::output::line;
 
@@ -34,8 +34,11 @@ impl Local {
         let system = LocalSystem::start(LocalSettings {
             port: self.port,
             workers: usize::from(self.workers),
-            // Settings in this shell's environment reach the functions, as the template's would.
-            variables: std::env::vars().filter(|(name, _)| name.starts_with("DARKROOM_")).collect(),
+            // Settings in this shell's environment reach the functions, as the template's would. Not the KMS key: one of
+            // AWS, named for `keys add --stack`, is none of the local KMS's.
+            variables: std::env::vars()
+                .filter(|(name, _)| name.starts_with("DARKROOM_") && name != KMS_KEY)
+                .collect(),
             timeouts: self
                 .worker_timeout
                 .map(|seconds| ("worker".to_owned(), Duration::from_secs(seconds)))
@@ -48,6 +51,7 @@ impl Local {
         line(&format!("Darkroom runs at {}", running.api_url));
         line(&format!("  data and logs   {}", data.display()));
         line(&format!("  DynamoDB        {}", running.dynamodb_url));
+        line(&format!("  KMS             {}", running.kms_url));
         line(&format!("  S3              {}", running.s3_url));
         line(&format!("  SQS             {}", running.sqs_url));
         line("Give somebody tokens from another terminal:  cargo run --release -- tokens grant alice 10");

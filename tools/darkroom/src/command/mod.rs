@@ -1,5 +1,6 @@
 //! The commands.
 
+mod breaker;
 mod demo;
 mod keys;
 mod local;
@@ -36,6 +37,9 @@ enum Command {
     /// The catalogue of models.
     #[command(subcommand)]
     Models(models::Models),
+    /// The circuit breakers.
+    #[command(subcommand)]
+    Breaker(breaker::Breakers),
     /// Sends what is due, requeues what lost its worker, ends and refunds what is over: the scheduled sweep's own code.
     Sweep(sweep::SweepCommand),
 }
@@ -78,6 +82,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Tokens(tokens) => tokens.run().await,
         Command::Keys(keys) => keys.run().await,
         Command::Models(models) => models.run().await,
+        Command::Breaker(breakers) => breakers.run().await,
         Command::Sweep(sweep) => sweep.run().await,
     }
 }

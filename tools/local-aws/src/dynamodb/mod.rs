@@ -3,7 +3,10 @@
 //! The engine answers each request on the thread that read it, waiting for one lock, so it gets its own small
 //! runtime: a busy table cannot then hold up S3, SQS or whatever else the process does.
 
+mod counting;
 mod tables;
+mod tally;
+mod units;
 mod upkeep;
 
 use std::path::Path;
@@ -19,6 +22,9 @@ use tokio::task::JoinHandle;
 use crate::data_dir::DataDir;
 use crate::http_server::STOP_PATIENCE;
 use crate::{EnsureError, StartError};
+
+pub(crate) use counting::Counting;
+pub use tally::{DynamoDbUse, HotItem, OperationUse};
 
 const SERVICE: &str = "DynamoDB";
 

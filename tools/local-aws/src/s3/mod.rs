@@ -11,6 +11,7 @@ mod store;
 mod uploads;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::error_handling::HandleError;
@@ -25,11 +26,14 @@ use crate::counters::Counters;
 use crate::http_server::HttpServer;
 use crate::{EnsureError, Settings, StartError};
 
+pub use cors::CorsRule;
+
 const SERVICE: &str = "S3";
 
 /// A running S3.
 pub(crate) struct S3Server {
     store: store::Store,
+    cors: Arc<cors::Cors>,
     server: HttpServer,
 }
 
@@ -49,9 +53,11 @@ impl S3Server {
             .set_auth(SimpleAuth::from_single(keys.access_key_id.as_str(), keys.secret_access_key.as_str()));
         builder.set_access(Signed { counters });
         let service = HandleError::new(builder.build(), unanswerable);
-        let router = Router::new().fallback_service(service).layer(axum::middleware::from_fn(cors::allow));
+        let cors = Arc::new(cors::Cors::default());
+        let allow = axum::middleware::from_fn_with_state(cors.clone(), cors::allow);
+        let router = Router::new().fallback_service(service).layer(allow);
         let server = HttpServer::start(SERVICE, listener, router);
-        Ok(Self { store, server })
+        Ok(Self { store, cors, server })
     }
 
     /// See [`crate::LocalAws::ensure_bucket`].
@@ -61,6 +67,11 @@ impl S3Server {
             return Err(EnsureError::refused(&resource, "its name breaks the rules for bucket names"));
         }
         self.store.create_bucket(name).await.map(drop).map_err(|error| EnsureError::storage(&resource, error))
+    }
+
+    /// See [`crate::LocalAws::set_bucket_cors`].
+    pub(crate) fn set_bucket_cors(&self, name: &str, rules: Vec<CorsRule>) {
+        self.cors.set(name, rules);
     }
 
     pub(crate) async fn stop(self) {

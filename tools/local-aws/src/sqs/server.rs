@@ -15,6 +15,7 @@ use super::error::{Code, Fault, SqsError};
 use super::state::State;
 use super::store::StoreHandle;
 use super::{messages, moves, queues};
+use crate::caller::Caller;
 use crate::counters::Counters;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
@@ -111,17 +112,13 @@ impl Service {
 
     /// Whether the request names our access key. Its signature is not verified.
     fn check_caller(&self, headers: &HeaderMap) -> Result<(), SqsError> {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(authorization) = authorization else {
-            return Err(SqsError::new(
+        match Caller::of(headers, &self.access_key_id) {
+            Caller::Ours => Ok(()),
+            Caller::Unsigned => Err(SqsError::new(
                 Code::MissingAuthenticationToken,
                 "Request is missing Authentication Token",
-            ));
-        };
-        let scope = authorization.strip_prefix("AWS4-HMAC-SHA256 ").and_then(credential_scope);
-        match scope.and_then(|scope| scope.split_once('/')) {
-            Some((key, _)) if key == &*self.access_key_id => Ok(()),
-            _ => Err(SqsError::new(
+            )),
+            Caller::Stranger => Err(SqsError::new(
                 Code::UnrecognizedClient,
                 "The security token included in the request is invalid: sign with the access key of this local AWS.",
             )),
@@ -150,11 +147,6 @@ fn operation(headers: &HeaderMap) -> Result<&'static str, SqsError> {
         let message = format!("The operation {} is not known.", target.unwrap_or("without X-Amz-Target"));
         SqsError::new(Code::UnknownOperation, message)
     })
-}
-
-/// `KEY/DATE/REGION/SERVICE/aws4_request` of an `Authorization` header.
-fn credential_scope(fields: &str) -> Option<&str> {
-    fields.split(',').find_map(|field| field.trim().strip_prefix("Credential="))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, SqsError> {

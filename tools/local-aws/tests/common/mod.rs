@@ -16,10 +16,11 @@ use tempfile::TempDir;
 pub const KEY: &str = "AKIALOCALDARKROOM";
 pub const SECRET: &str = "a-secret-for-tests-only";
 
-/// Where the three services listen.
+/// Where the four services listen.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
     pub dynamodb: String,
+    pub kms: String,
     pub s3: String,
     pub sqs: String,
 }
@@ -44,6 +45,7 @@ impl Local {
     pub fn endpoints(&self) -> Endpoints {
         Endpoints {
             dynamodb: self.aws.dynamodb_endpoint().to_owned(),
+            kms: self.aws.kms_endpoint().to_owned(),
             s3: self.aws.s3_endpoint().to_owned(),
             sqs: self.aws.sqs_endpoint().to_owned(),
         }
@@ -59,6 +61,10 @@ impl Local {
 
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         sqs_client(&self.endpoints().sqs, KEY)
+    }
+
+    pub fn kms(&self) -> aws_sdk_kms::Client {
+        kms_client(&self.endpoints().kms, KEY)
     }
 
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
@@ -98,6 +104,18 @@ pub fn s3(endpoint: &str, secret: &str) -> aws_sdk_s3::Client {
 pub fn sqs_client(endpoint: &str, key: &str) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::from_conf(
         aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(region())
+            .endpoint_url(endpoint)
+            .credentials_provider(SdkCredentials::new(key, SECRET, None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build(),
+    )
+}
+
+pub fn kms_client(endpoint: &str, key: &str) -> aws_sdk_kms::Client {
+    aws_sdk_kms::Client::from_conf(
+        aws_sdk_kms::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(region())
             .endpoint_url(endpoint)

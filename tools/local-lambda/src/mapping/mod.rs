@@ -2,9 +2,14 @@
 //!
 //! As many pollers as there may be batches at a time. A poller receives only when the function has an environment
 //! free, and holds nothing while it waits: a message is either in the queue or in a handler. One poller at a time
-//! stands in SQS's long poll; as soon as it has messages the next one takes its place, so that an idle mapping costs
+//! stands in SQS's long poll; as soon as it has its batch the next one takes its place, so that an idle mapping costs
 //! one open request and a burst is still taken up at once.
+//!
+//! A batch is what one receive gave, or with a batching window what several gave: until it has its size, until the
+//! window that its first message opened is over, or until it holds what an event may (6 MB).
+//! Source: <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>
 
+mod batch;
 mod record;
 mod report;
 
@@ -16,16 +21,28 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::Config;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::DisplayErrorContext;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, MessageSystemAttributeName};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::error::{InvokeError, SettingsError};
 use crate::function::Function;
 use crate::running::{Running, StopSignal};
+use batch::{Batch, Received};
 use report::Report;
 
 /// SQS's longest poll.
-const LONG_POLL_SECONDS: i32 = 20;
+const LONG_POLL: Duration = Duration::from_secs(20);
+
+/// Most messages of one receive, and of one deletion.
+const SQS_BATCH: usize = 10;
+
+/// `BatchSize` of a standard queue at most, with a batching window.
+const BATCH_SIZE_MAX: usize = 10_000;
+
+/// `MaximumBatchingWindowInSeconds` at most.
+const BATCHING_WINDOW_MAX: Duration = Duration::from_secs(300);
 
 /// A poll that takes longer than this has lost its connection.
 const POLL_LIMIT: Duration = Duration::from_secs(25);
@@ -46,8 +63,11 @@ pub struct MappingSettings {
     pub queue_arn: String,
     /// The function.
     pub function: Arc<Function>,
-    /// 1 to 10 messages per invocation. The batching window is 0: what is there is taken.
-    pub batch_size: i32,
+    /// Messages per invocation at most: 1 to 10, or up to 10,000 with a batching window.
+    pub batch_size: usize,
+    /// `MaximumBatchingWindowInSeconds`: how long a batch that is not full waits for more after its first message,
+    /// 0 to 300 whole seconds. With 0 what one receive gives is taken.
+    pub batching_window: Duration,
     /// `ScalingConfig.MaximumConcurrency`: most invocations at a time. AWS takes 2 to 1,000; without it the
     /// function's reserved concurrency is the limit.
     pub maximum_concurrency: Option<usize>,
@@ -69,9 +89,14 @@ impl EventSourceMapping {
     /// Starts polling. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// For a batch size outside 1 to 10 and a concurrency of zero.
+    /// For a batch size or a batching window that AWS would refuse, and a concurrency of zero.
     pub fn start(settings: MappingSettings) -> Result<Self, SettingsError> {
-        if !(1..=10).contains(&settings.batch_size) {
+        let window = settings.batching_window;
+        if window > BATCHING_WINDOW_MAX || window.subsec_nanos() != 0 {
+            return Err(SettingsError::BatchingWindow(window));
+        }
+        let most = if window.is_zero() { SQS_BATCH } else { BATCH_SIZE_MAX };
+        if !(1..=most).contains(&settings.batch_size) {
             return Err(SettingsError::BatchSize(settings.batch_size));
         }
         let reserved = settings.function.settings().reserved_concurrency;
@@ -102,26 +127,56 @@ struct Mapping {
 }
 
 async fn poll(mapping: Arc<Mapping>, mut stop: StopSignal) {
-    loop {
-        let messages = tokio::select! {
-            biased;
-            () = stop.stopped() => return,
-            messages = mapping.next_batch() => messages,
-        };
-        // Only a function that is shut down says no here.
-        let Ok(messages) = messages else { return };
-        mapping.handle(&messages).await;
+    while let Some(messages) = mapping.next_batch(&mut stop).await {
+        for batch in batch::events(messages) {
+            mapping.handle(&batch).await;
+        }
     }
 }
 
 impl Mapping {
-    /// The next messages, once an environment is free for them.
-    async fn next_batch(&self) -> Result<Vec<Message>, InvokeError> {
-        let _turn = self.turn.lock().await;
+    /// The next messages, once an environment is free for them; `None` when it is time to stop. What has been gathered
+    /// by then is still handled: otherwise it would be invisible for the queue's visibility time-out.
+    async fn next_batch(&self, stop: &mut StopSignal) -> Option<Vec<Received>> {
+        let first = async {
+            let turn = self.turn.lock().await;
+            self.first().await.map(|messages| (turn, messages))
+        };
+        let (_turn, mut messages) = tokio::select! {
+            biased;
+            () = stop.stopped() => return None,
+            // Only a function that is shut down says no here.
+            first = first => first.ok()?,
+        };
+        let until = Instant::now() + self.settings.batching_window;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || messages.len() >= self.settings.batch_size || batch::is_full(&messages) {
+                return Some(messages);
+            }
+            let more = tokio::select! {
+                biased;
+                () = stop.stopped() => return Some(messages),
+                more = self.receive(self.settings.batch_size - messages.len(), left) => more,
+            };
+            match more {
+                Ok(more) => messages.extend(more),
+                Err(error) => {
+                    // What is there is not made to wait for a queue that does not answer.
+                    let queue_url = &self.settings.queue_url;
+                    tracing::warn!(queue.url = queue_url, error, "the queue could not be polled");
+                    return Some(messages);
+                }
+            }
+        }
+    }
+
+    /// What the next receive that finds anything gives.
+    async fn first(&self) -> Result<Vec<Received>, InvokeError> {
         let mut pause = BACKOFF.0;
         loop {
             self.settings.function.free().await?;
-            match self.receive().await {
+            match self.receive(self.settings.batch_size, LONG_POLL).await {
                 Ok(messages) if messages.is_empty() => pause = BACKOFF.0,
                 Ok(messages) => return Ok(messages),
                 Err(error) => {
@@ -138,19 +193,22 @@ impl Mapping {
         }
     }
 
-    async fn receive(&self) -> Result<Vec<Message>, String> {
+    /// Receives up to `most` messages, waiting `patience` for the first: whole seconds, rounded up, because a poll that
+    /// is given up could lose a message for its visibility time-out.
+    async fn receive(&self, most: usize, patience: Duration) -> Result<Vec<Received>, String> {
         let timeouts = TimeoutConfig::builder()
             .read_timeout(POLL_LIMIT)
             .operation_attempt_timeout(POLL_LIMIT)
             .operation_timeout(POLL_LIMIT)
             .build();
+        let wait = patience.min(LONG_POLL).as_millis().div_ceil(1_000);
         let received = self
             .settings
             .client
             .receive_message()
             .queue_url(&self.settings.queue_url)
-            .max_number_of_messages(self.settings.batch_size)
-            .wait_time_seconds(LONG_POLL_SECONDS)
+            .max_number_of_messages(i32::try_from(most.min(SQS_BATCH)).unwrap_or(1))
+            .wait_time_seconds(i32::try_from(wait).unwrap_or_default())
             .message_system_attribute_names(MessageSystemAttributeName::All)
             .message_attribute_names("All")
             .customize()
@@ -158,70 +216,76 @@ impl Mapping {
             .send()
             .await
             .map_err(|error| DisplayErrorContext(error).to_string())?;
-        Ok(received.messages.unwrap_or_default())
+        let messages = received.messages.unwrap_or_default().into_iter();
+        messages
+            .map(|message| {
+                Received::new(message, &self.settings.queue_arn).map_err(|error| error.to_string())
+            })
+            .collect()
     }
 
     /// Invokes the function with a batch and deletes what it has done.
-    async fn handle(&self, messages: &[Message]) {
-        let done: Vec<&Message> = match self.invoke(messages).await {
-            Ok(failed) => {
-                let failed = |message: &&Message| message.message_id().is_none_or(|id| !failed.contains(id));
-                messages.iter().filter(failed).collect()
-            }
-            Err(reason) => {
-                tracing::warn!(
-                    function.name = self.settings.function.name(),
-                    messages = messages.len(),
-                    reason,
-                    "a batch failed and comes again after the visibility time-out"
-                );
-                return;
-            }
-        };
-        if !done.is_empty() {
-            self.delete(&done).await;
+    async fn handle(&self, batch: &Batch) {
+        match self.invoke(batch).await {
+            Ok(failed) => self.delete(&batch.receipts_but(&failed)).await,
+            Err(reason) => tracing::warn!(
+                function.name = self.settings.function.name(),
+                messages = batch.message_ids().len(),
+                reason,
+                "a batch failed and comes again after the visibility time-out"
+            ),
         }
     }
 
     /// Ids of the messages that failed, or why all of them did.
-    async fn invoke(&self, messages: &[Message]) -> Result<BTreeSet<String>, String> {
-        let event = record::event(messages, &self.settings.queue_arn).map_err(|error| error.to_string())?;
+    async fn invoke(&self, batch: &Batch) -> Result<BTreeSet<String>, String> {
         let function = &self.settings.function;
         let slot = function.slot_within(THROTTLE_PATIENCE).await.map_err(|error| error.to_string())?;
-        let answer = function.invoke_in(slot, event).await.map_err(|error| error.to_string())?;
+        let answer = function.invoke_in(slot, batch.event()).await.map_err(|error| error.to_string())?;
         if !self.settings.report_batch_item_failures {
             return Ok(BTreeSet::new());
         }
-        match report::read(&answer, &messages.iter().filter_map(Message::message_id).collect()) {
+        match report::read(&answer, &batch.message_ids()) {
             Report::AllBut(failed) => Ok(failed),
             Report::Failed(reason) => Err(reason.to_owned()),
         }
     }
 
-    async fn delete(&self, messages: &[&Message]) {
-        let mut request = self.settings.client.delete_message_batch().queue_url(&self.settings.queue_url);
-        for (number, message) in messages.iter().enumerate() {
-            let entry = DeleteMessageBatchRequestEntry::builder()
-                .id(number.to_string())
-                .set_receipt_handle(message.receipt_handle().map(str::to_owned));
-            // Both members are set, which is all the builder asks for.
-            let Ok(entry) = entry.build() else { continue };
-            request = request.entries(entry);
-        }
-        let failed = match request.send().await {
-            Ok(deleted) => deleted.failed.len(),
-            Err(error) => {
-                let error = DisplayErrorContext(error).to_string();
-                tracing::warn!(queue.url = self.settings.queue_url, error, "a batch could not be deleted");
-                messages.len()
+    /// Deletes messages by their receipts, ten a request, side by side.
+    async fn delete(&self, receipts: &[&str]) {
+        let mut deletions = JoinSet::new();
+        for ten in receipts.chunks(SQS_BATCH) {
+            let mut request = self.settings.client.delete_message_batch().queue_url(&self.settings.queue_url);
+            for (number, receipt) in ten.iter().enumerate() {
+                let entry =
+                    DeleteMessageBatchRequestEntry::builder().id(number.to_string()).receipt_handle(*receipt);
+                // Both members are set, which is all the builder asks for.
+                let Ok(entry) = entry.build() else { continue };
+                request = request.entries(entry);
             }
-        };
-        if failed > 0 {
-            tracing::warn!(
-                queue.url = self.settings.queue_url,
-                messages = failed,
-                "done messages will come again"
-            );
+            let count = ten.len();
+            deletions.spawn(async move { request.send().await.map_err(|error| (count, error)) });
+        }
+        while let Some(Ok(deletion)) = deletions.join_next().await {
+            let failed = match deletion {
+                Ok(deleted) => deleted.failed.len(),
+                Err((messages, error)) => {
+                    let error = DisplayErrorContext(error).to_string();
+                    tracing::warn!(
+                        queue.url = self.settings.queue_url,
+                        error,
+                        "a batch could not be deleted"
+                    );
+                    messages
+                }
+            };
+            if failed > 0 {
+                tracing::warn!(
+                    queue.url = self.settings.queue_url,
+                    messages = failed,
+                    "done messages will come again"
+                );
+            }
         }
     }
 }

@@ -11,12 +11,6 @@ use bytes::Bytes;
 use serde::Serialize;
 
 #[derive(Serialize)]
-struct Event<'a> {
-    #[serde(rename = "Records")]
-    records: Vec<Record<'a>>,
-}
-
-#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Record<'a> {
     message_id: &'a str,
@@ -46,11 +40,29 @@ struct Attribute<'a> {
     data_type: &'a str,
 }
 
-/// The event with these messages, as JSON.
-pub(super) fn event(messages: &[Message], queue_arn: &str) -> Result<Bytes, serde_json::Error> {
+/// What stands around an event's records.
+const AROUND: (&[u8], &[u8]) = (b"{\"Records\":[", b"]}");
+
+/// Bytes of an event beside its records and the commas between them.
+pub(super) const AROUND_BYTES: usize = AROUND.0.len() + AROUND.1.len();
+
+/// A message as its event has it, as JSON.
+pub(super) fn encode(message: &Message, queue_arn: &str) -> Result<Vec<u8>, serde_json::Error> {
     let region = queue_arn.split(':').nth(3).unwrap_or_default();
-    let records = messages.iter().map(|message| record(message, queue_arn, region)).collect();
-    serde_json::to_vec(&Event { records }).map(Bytes::from)
+    serde_json::to_vec(&record(message, queue_arn, region))
+}
+
+/// The event with these records, as JSON.
+pub(super) fn event<'a>(records: impl Iterator<Item = &'a [u8]>) -> Bytes {
+    let mut event = AROUND.0.to_vec();
+    for (index, record) in records.enumerate() {
+        if index > 0 {
+            event.push(b',');
+        }
+        event.extend_from_slice(record);
+    }
+    event.extend_from_slice(AROUND.1);
+    Bytes::from(event)
 }
 
 fn record<'a>(message: &'a Message, queue_arn: &'a str, region: &'a str) -> Record<'a> {

@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) ready: VecDeque<Value>,
     pub(crate) in_flight: BTreeMap<String, Value>,
     pub(crate) receives: Vec<Value>,
+    /// Messages of each deletion.
+    pub(crate) deletes: Vec<usize>,
     pub(crate) open_polls: usize,
     pub(crate) failing_receives: usize,
     pub(crate) failing_deletes: bool,
@@ -162,6 +164,7 @@ impl Queue {
                 return None;
             }
             let entries = request["Entries"].as_array().unwrap();
+            state.deletes.push(entries.len());
             let deleted = |entry: &Value| {
                 let message = state.in_flight.remove(entry["ReceiptHandle"].as_str().unwrap());
                 message.map(|_| json!({ "Id": entry["Id"] }))

@@ -4,6 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::wire::Reading;
+
+type Answer = Reading<Reader>;
 
 fn read_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<RawImage, Refusal> {
     let mut answer = Answer::new(None);
@@ -196,7 +199,7 @@ fn a_picture_above_the_limit_is_not_decoded_to_its_end() {
         answer.push(&piece).unwrap();
     }
     assert!(
-        matches!(answer.reader.image, Some(Err(Base64Fault::TooLong))),
+        matches!(answer.reader.image.decoded, Some(Err(Base64Fault::TooLong))),
         "and what was decoded is dropped"
     );
     answer.push(br#""}}]}}]}"#).unwrap();
@@ -218,7 +221,7 @@ fn no_more_than_two_pictures_are_held() {
             reader.candidate.image.is_some(),
             reader.candidate.draft.is_some(),
             reader.part.image.is_some(),
-            reader.image.is_some(),
+            reader.image.decoded.is_some(),
         ];
         assert!(held.iter().filter(|held| **held).count() <= 2, "{reader:?}");
     }
@@ -242,7 +245,7 @@ fn every_cut_of_a_body_reads_the_same() {
         for second in first..=body.len() {
             let image = read_pieces([&body[..first], &body[first..second], &body[second..]]).unwrap();
             assert_eq!(image.bytes, b"picture", "cut at {first} and {second}");
-            assert_eq!(image.model_version.as_deref(), Some("m-1"), "cut at {first} and {second}");
+            assert_eq!(image.drawn_by.as_deref(), Some("m-1"), "cut at {first} and {second}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the stand-in saw.
+//! What a stand-in saw.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct Call {
 }
 
 #[derive(Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     start: Instant,
     /// In the order of arrival; `None` while under way.
     calls: Vec<Option<Call>>,
@@ -49,19 +49,19 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) const fn new(start: Instant) -> Self {
+    pub(crate) const fn new(start: Instant) -> Self {
         Self { start, calls: Vec::new(), cleared: 0, in_flight: 0, in_flight_max: 0, connections: 0 }
     }
 
     /// A call arrives; the number is for [`Log::end`].
-    pub(super) fn begin(&mut self) -> usize {
+    pub(crate) fn begin(&mut self) -> usize {
         self.calls.push(None);
         self.in_flight += 1;
         self.in_flight_max = self.in_flight_max.max(self.in_flight);
         self.cleared + self.calls.len() - 1
     }
 
-    pub(super) fn end(&mut self, number: usize, call: Call) {
+    pub(crate) fn end(&mut self, number: usize, call: Call) {
         self.in_flight -= 1;
         let place = number.checked_sub(self.cleared).and_then(|at| self.calls.get_mut(at));
         if let Some(place) = place {
@@ -69,31 +69,31 @@ impl Log {
         }
     }
 
-    pub(super) fn since_start(&self) -> Duration {
+    pub(crate) fn since_start(&self) -> Duration {
         self.start.elapsed()
     }
 
-    pub(super) const fn connected(&mut self) {
+    pub(crate) const fn connected(&mut self) {
         self.connections += 1;
     }
 
-    pub(super) fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.calls.iter().flatten().cloned().collect()
     }
 
-    pub(super) fn arrived(&self) -> usize {
+    pub(crate) fn arrived(&self) -> usize {
         self.calls.len()
     }
 
-    pub(super) const fn in_flight_max(&self) -> usize {
+    pub(crate) const fn in_flight_max(&self) -> usize {
         self.in_flight_max
     }
 
-    pub(super) const fn connections(&self) -> usize {
+    pub(crate) const fn connections(&self) -> usize {
         self.connections
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.cleared += self.calls.len();
         self.calls.clear();
         self.in_flight_max = self.in_flight;

@@ -1,6 +1,7 @@
 //! Base64 decoded as it arrives.
 
 use base64_simd::{STANDARD, STANDARD_NO_PAD};
+use darkroom_core::answer::Refusal;
 
 /// Why a picture could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,17 @@ pub(crate) enum Base64Fault {
     NotBase64,
     /// Decodes to more than the limit.
     TooLong,
+}
+
+impl Base64Fault {
+    /// There is no picture, and this is why.
+    pub(crate) fn refusal(self) -> Refusal {
+        let detail = match self {
+            Self::NotBase64 => "the picture is not base64",
+            Self::TooLong => "the picture is too large",
+        };
+        Refusal::NoImage { detail: detail.to_owned() }
+    }
 }
 
 /// Decodes standard base64, with or without padding, in pieces of any size.

@@ -1,0 +1,181 @@
+//! What the pool learns from an answer. Nothing here can fail a job: what cannot be stored is logged, and the next answer
+//! says it again.
+
+use darkroom_aws::{StoreError, Written, now, random_fraction};
+use darkroom_core::answer::{Effect, KeyEffect, Reach, ScopeEffect};
+use darkroom_core::id::ProjectName;
+use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, ScopeState, Standing};
+use darkroom_core::model::Model;
+use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
+use darkroom_core::time::Timestamp;
+
+use crate::invocation::{Invocation, Slot};
+use crate::pool::Pool;
+
+impl Pool {
+    /// Stores what an answer says of the slot's key and scope. When it leaves no scope that may be called, the moment at which
+    /// the earliest is free again.
+    pub(crate) async fn learn(
+        &self,
+        model: &Model,
+        slot: &Slot,
+        effect: &Effect,
+        invocation: &Invocation,
+    ) -> Option<Timestamp> {
+        let key = match effect.key {
+            KeyEffect::Disabled(reason, reach) => self.disable(slot, reason, reach).await,
+            KeyEffect::Proven => self.end_key_trial(slot, Standing::Proven).await,
+            KeyEffect::Unknown => self.end_key_trial(slot, Standing::UNTRIED).await,
+        };
+        let scope = match effect.scope {
+            ScopeEffect::State(state) => self.set_scope(slot, state).await,
+            ScopeEffect::Proven => self.end_scope_trial(slot, Standing::Proven).await,
+            ScopeEffect::Unknown => self.end_scope_trial(slot, Standing::UNTRIED).await,
+        };
+        for error in [key.err(), scope.err()].into_iter().flatten() {
+            tracing::warn!(key.id = %slot.key.id, error = %error, "what an answer says of a key could not be stored");
+        }
+        let key_is_out = matches!(effect.key, KeyEffect::Disabled(..));
+        let scope_is_out = matches!(effect.scope, ScopeEffect::State(_));
+        if !key_is_out && !scope_is_out {
+            if slot.is_trial() {
+                self.forget(model).await;
+            }
+            return None;
+        }
+        let refused = |other: &Slot| {
+            (key_is_out && other.key.id == slot.key.id)
+                || (scope_is_out && other.scope.project == slot.scope.project)
+        };
+        self.end_trial(&invocation.take_refused(refused)).await;
+        self.exhausted(model).await
+    }
+
+    /// An answer that says nothing, or a slot that is not used: somebody else may try.
+    pub(crate) async fn learn_nothing(&self, slot: &Slot) {
+        let key = self.end_key_trial(slot, Standing::UNTRIED).await;
+        let scope = self.end_scope_trial(slot, Standing::UNTRIED).await;
+        for error in [key.err(), scope.err()].into_iter().flatten() {
+            tracing::warn!(key.id = %slot.key.id, error = %error, "a trial could not be given up; it ends by itself");
+        }
+    }
+
+    async fn end_key_trial(&self, slot: &Slot, standing: Standing) -> Result<(), StoreError> {
+        if !slot.key.standing.is_proven() {
+            // Refused: somebody has taken the trial over, or has changed the key; theirs counts.
+            self.keys.set_key_standing(&slot.key, standing).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_scope_trial(&self, slot: &Slot, standing: Standing) -> Result<(), StoreError> {
+        if !slot.scope.standing.is_proven() {
+            self.keys.end_scope_trial(&slot.scope, standing).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the key away, and those that share its fate.
+    async fn disable(&self, slot: &Slot, reason: KeyDisabled, reach: Reach) -> Result<(), StoreError> {
+        let state = KeyState::Disabled { reason, at: now() };
+        let shares = |key: &ApiKey| {
+            key.provider == slot.key.provider
+                && match reach {
+                    Reach::Key => key.id == slot.key.id,
+                    Reach::Project => key.project == slot.key.project,
+                    Reach::Account => key.account == slot.key.account,
+                }
+        };
+        self.set_key(&slot.key, slot, state).await?;
+        if reach != Reach::Key {
+            for key in self.keys.keys().await?.iter().filter(|key| shares(key) && key.id != slot.key.id) {
+                self.set_key(key, slot, state).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A key that was cleared by a person since the call was made is left alone: the answer is about what it was.
+    async fn set_key(&self, key: &ApiKey, slot: &Slot, state: KeyState) -> Result<(), StoreError> {
+        let mut seen = key.clone();
+        for tries in 1..=CONFLICT_TRIES_MAX {
+            match self.keys.set_key_state(&seen, state).await? {
+                Written::Applied(key) => {
+                    tracing::error!(key.id = %key.id, key.project = %key.project, key.state = ?state,
+                        "the provider refuses this key: `darkroom keys list`");
+                    return Ok(());
+                }
+                Written::Refused(None) => return Ok(()),
+                Written::Refused(Some(now)) => {
+                    let is_cleared = slot.key.standing.is_proven() && !now.standing.is_proven();
+                    if now.state != KeyState::Active || is_cleared {
+                        return Ok(());
+                    }
+                    seen = now;
+                }
+            }
+            pause(tries).await;
+        }
+        tracing::error!(key.id = %key.id, key.state = ?state, "the key is being written without pause: its state is lost");
+        Ok(())
+    }
+
+    /// Notes a scope's new state, unless it is disabled or rests longer already.
+    async fn set_scope(&self, slot: &Slot, state: ScopeState) -> Result<(), StoreError> {
+        let mut seen = slot.scope.clone();
+        for tries in 1..=CONFLICT_TRIES_MAX {
+            match self.keys.set_scope_state(&seen, state).await? {
+                Written::Applied(_) => {
+                    tracing::warn!(scope.project = %seen.project, scope.model = %seen.model, scope.state = ?state,
+                        "the provider refuses this scope");
+                    return Ok(());
+                }
+                Written::Refused(None) => return Ok(()),
+                Written::Refused(Some(now)) if !is_stricter(state, now.state) => return Ok(()),
+                Written::Refused(Some(now)) => seen = now,
+            }
+            pause(tries).await;
+        }
+        tracing::error!(scope.project = %seen.project, scope.model = %seen.model, scope.state = ?state,
+            "the scope is being written without pause: its state is lost");
+        Ok(())
+    }
+
+    /// When every scope that has a key is refused by the provider, the moment at which the earliest is free again.
+    async fn exhausted(&self, model: &Model) -> Option<Timestamp> {
+        let seen = self.seen(model);
+        let mut seen = self.lock(&seen).await;
+        if let Err(error) = self.refresh(&mut seen, model, std::time::Duration::ZERO).await {
+            tracing::warn!(model.name = %model.name, error = %error, "the pool could not be read again");
+            return None;
+        }
+        let at = now();
+        let has_key = |project: &ProjectName| {
+            seen.keys.iter().any(|key| key.project == *project && key.state == KeyState::Active)
+        };
+        let mut free_at: Option<Timestamp> = None;
+        for scope in seen.scopes.iter().filter(|scope| has_key(&scope.project)) {
+            match scope.state {
+                ScopeState::Disabled { .. } => {}
+                ScopeState::Cooling { until, .. } if until > at => {
+                    free_at = Some(free_at.map_or(until, |earliest| earliest.min(until)));
+                }
+                ScopeState::Cooling { .. } | ScopeState::Active => return None,
+            }
+        }
+        free_at
+    }
+}
+
+fn is_stricter(new: ScopeState, old: ScopeState) -> bool {
+    match (new, old) {
+        (_, ScopeState::Disabled { .. }) | (ScopeState::Active, ScopeState::Cooling { .. }) => false,
+        (ScopeState::Cooling { until: new, .. }, ScopeState::Cooling { until: old, .. }) => new > old,
+        (_, ScopeState::Active) | (ScopeState::Disabled { .. }, ScopeState::Cooling { .. }) => true,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pause before a lost race is run again")]
+async fn pause(tries: u32) {
+    tokio::time::sleep(conflict_pause(tries, random_fraction())).await;
+}

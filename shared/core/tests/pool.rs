@@ -1,0 +1,580 @@
+//! The choice among scopes and keys, and a fleet with old copies of them against a provider that counts arrivals.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::pool::{Draws, Window, key, pool, project, scope};
+use common::{at, cases, seconds};
+use darkroom_core::key::{
+    ApiKey, CoolReason, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState, Standing,
+};
+use darkroom_core::limits::{QUOTA_MINUTE, SLOT_WAIT_MAX};
+use darkroom_core::pool::{Choice, Pick, choose};
+use darkroom_core::quota::{Ask, Reservation, guard, reserve};
+use darkroom_core::time::Timestamp;
+use proptest::prelude::*;
+
+/// What the first call may take.
+const TRIAL: Duration = Duration::from_secs(110);
+
+fn ask(now: Timestamp, wanted: u32) -> Ask {
+    Ask { now, horizon: SLOT_WAIT_MAX, wanted, minute: QUOTA_MINUTE, trial: TRIAL }
+}
+
+fn off(key: ApiKey) -> ApiKey {
+    ApiKey { state: KeyState::Disabled { reason: KeyDisabled::Invalid, at: at(0) }, ..key }
+}
+
+fn untried(key: ApiKey) -> ApiKey {
+    ApiKey { standing: Standing::UNTRIED, ..key }
+}
+
+fn untried_scope(scope: Scope) -> Scope {
+    Scope { standing: Standing::UNTRIED, ..scope }
+}
+
+fn trial(until: u64) -> Standing {
+    Standing::Unproven { trial_until: at(until) }
+}
+
+/// A scope without a free call before the 60.3th second.
+fn full(number: usize) -> Scope {
+    let mut full = scope(number, 2);
+    let Reservation::Slots(slots) = reserve(&full, &ask(at(0), 2)) else { panic!("no slots") };
+    full.usage = slots.usage;
+    full
+}
+
+fn full_until() -> Timestamp {
+    at(60).plus(guard(QUOTA_MINUTE))
+}
+
+fn disabled(number: usize) -> Scope {
+    Scope { state: ScopeState::Disabled { reason: ScopeDisabled::ZeroQuota, at: at(0) }, ..scope(number, 2) }
+}
+
+fn picked(scopes: &[Scope], keys: &[ApiKey], ask: &Ask, turn: usize) -> Pick {
+    match choose(scopes, keys, ask, turn) {
+        Choice::Reserve(pick) => pick,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Scope, keys and seconds from 0 of the pick.
+fn brief(pick: &Pick) -> (usize, Vec<usize>, Vec<u64>) {
+    (pick.scope, pick.keys.clone(), pick.slots.at.iter().map(|slot| slot.since(at(0)).as_secs()).collect())
+}
+
+#[test]
+fn what_there_is_to_wait_for() {
+    let (untried_0, on_trial_1) = (untried_scope(scope(0, 5)), Scope { standing: trial(90), ..scope(1, 5) });
+    let key_on_trial = ApiKey { standing: trial(70), ..key(0, 0) };
+    let cases = [
+        (vec![], vec![key(0, 0)], Choice::NoneUsable),
+        (vec![scope(0, 5)], vec![], Choice::NoneUsable),
+        (vec![scope(0, 5)], vec![key(1, 0)], Choice::NoneUsable),
+        (vec![scope(0, 5)], vec![off(key(0, 0))], Choice::NoneUsable),
+        (vec![disabled(0)], vec![key(0, 0)], Choice::NoneUsable),
+        (vec![disabled(0), full(1)], vec![key(0, 0), key(1, 0)], Choice::FreeAt(full_until())),
+        // A first call that is under way may free more than time does, and the last of them the most.
+        (vec![full(0), on_trial_1.clone()], vec![key(0, 0), key(1, 0)], Choice::OnTrial(at(90))),
+        (vec![on_trial_1.clone(), full(0)], vec![key(0, 0), key(1, 0)], Choice::OnTrial(at(90))),
+        (
+            vec![on_trial_1, Scope { standing: trial(95), ..scope(2, 5) }],
+            vec![key(1, 0), key(2, 0)],
+            Choice::OnTrial(at(95)),
+        ),
+        // The key's first call is under way, of this model or of another.
+        (vec![scope(0, 5)], vec![key_on_trial.clone()], Choice::OnTrial(at(70))),
+        (vec![untried_0.clone()], vec![key_on_trial.clone()], Choice::OnTrial(at(70))),
+        // The one that is free first, of those that time frees.
+        (
+            vec![
+                full(0),
+                Scope {
+                    state: ScopeState::Cooling { reason: CoolReason::DailyQuota, at: at(0), until: at(40) },
+                    ..scope(1, 5)
+                },
+            ],
+            vec![key(0, 0), key(1, 0)],
+            Choice::FreeAt(at(40)),
+        ),
+    ];
+    for (scopes, keys, expected) in cases {
+        assert_eq!(choose(&scopes, &keys, &ask(at(0), 3), 0), expected, "{scopes:?} {keys:?}");
+    }
+    let usable = [untried_0, full(1)];
+    assert_eq!(brief(&picked(&usable, &[key_on_trial, key(0, 1)], &ask(at(0), 3), 0)), (0, vec![1], vec![0]));
+}
+
+#[test]
+fn a_first_call_is_made_alone() {
+    // A new scope: one call, with a key that is known if there is one.
+    let new = [untried_scope(scope(0, 5))];
+    for (keys, chosen) in [
+        (vec![untried(key(0, 0))], 0),
+        (vec![untried(key(0, 0)), untried(key(0, 1))], 0),
+        (vec![untried(key(0, 0)), key(0, 1)], 1),
+    ] {
+        let pick = picked(&new, &keys, &ask(at(0), 9), 0);
+        assert_eq!(brief(&pick), (0, vec![chosen], vec![0]));
+        assert_eq!(pick.slots.standing, trial(110));
+    }
+    // A new key in a scope that is known: one call with it, then the others again until it is answered.
+    let mut keys = vec![key(0, 0), untried(key(0, 1))];
+    assert_eq!(brief(&picked(&[scope(0, 5)], &keys, &ask(at(0), 9), 0)), (0, vec![1], vec![0]));
+    keys[1].standing = trial(110);
+    assert_eq!(brief(&picked(&[scope(0, 5)], &keys, &ask(at(0), 9), 0)), (0, vec![0; 5], vec![0; 5]));
+    // It may take its time from its own second on.
+    let cooled = ScopeState::Cooling { reason: CoolReason::RateLimited, at: at(0), until: at(15) };
+    let ahead = [Scope { state: cooled, ..new[0].clone() }];
+    assert_eq!(picked(&ahead, &keys, &ask(at(0), 9), 0).slots.standing, trial(125));
+    // Whoever made the first call has died.
+    assert_eq!(brief(&picked(&[scope(0, 5)], &keys, &ask(at(110), 9), 0)), (0, vec![1], vec![110]));
+    let dead = [Scope { standing: trial(110), ..scope(0, 5) }];
+    assert_eq!(brief(&picked(&dead, &keys, &ask(at(110), 9), 0)), (0, vec![0], vec![110]));
+}
+
+#[test]
+fn a_block_comes_from_one_scope_for_as_long_as_no_other_is_sooner() {
+    let keys = [key(0, 0), key(1, 0)];
+    let both = [scope(0, 5), scope(1, 60)];
+    let long = |now, wanted| Ask { horizon: seconds(130), ..ask(now, wanted) };
+    // The small one has five now; the next ones would be a minute later than the other's.
+    assert_eq!(brief(&picked(&both, &keys, &long(at(0), 9), 0)), (0, vec![0; 5], vec![0; 5]));
+    assert_eq!(brief(&picked(&both, &keys, &long(at(0), 9), 1)), (1, vec![1; 9], vec![0; 9]));
+    assert_eq!(picked(&both, &keys, &long(at(0), 3), 0).slots.usage.marks[0].count, 3);
+    assert_eq!(
+        picked(&both, &keys, &long(at(0), 9), 0).slots.usage.day_count,
+        5,
+        "what is cut is not counted"
+    );
+    // Alone it gives a minute's calls after another.
+    let alone = picked(&both[..1], &keys, &long(at(0), 9), 0);
+    assert_eq!(brief(&alone).2, [0, 0, 0, 0, 0, 60, 60, 60, 60]);
+    // What is free a little later is no reason to divide a block; what is free much sooner goes first.
+    let later = |number, millis| Scope {
+        state: ScopeState::Cooling {
+            reason: CoolReason::RateLimited,
+            at: at(0),
+            until: at(0).plus(Duration::from_millis(millis)),
+        },
+        ..scope(number, 5)
+    };
+    let step = 300;
+    assert_eq!(picked(&[later(0, step - 1), scope(1, 5)], &keys, &ask(at(0), 3), 0).scope, 0);
+    assert_eq!(picked(&[later(0, step), scope(1, 5)], &keys, &ask(at(0), 3), 0).scope, 1);
+    assert_eq!(picked(&[scope(0, 5), later(1, step)], &keys, &ask(at(0), 3), 1).scope, 0);
+}
+
+#[test]
+fn scopes_and_keys_take_turns() {
+    let (scopes, keys) = pool(&[10, 10, 10]);
+    let chosen: Vec<_> = (0..7).map(|turn| picked(&scopes, &keys, &ask(at(0), 4), turn).scope).collect();
+    assert_eq!(chosen, [0, 1, 2, 0, 1, 2, 0]);
+    // A full one is passed over.
+    let one_full = [scopes[0].clone(), full(1), scopes[2].clone()];
+    assert_eq!(picked(&one_full, &keys, &ask(at(0), 4), 1).scope, 2);
+    // Keys of one project share its scope.
+    let shared = [key(0, 0), off(key(0, 1)), key(1, 0), key(0, 2)];
+    assert_eq!(brief(&picked(&scopes[..1], &shared, &ask(at(0), 5), 0)).1, [0, 3, 0, 3, 0]);
+    assert_eq!(brief(&picked(&scopes[..1], &shared, &ask(at(0), 5), 1)).1, [3, 0, 3, 0, 3]);
+    assert_eq!(brief(&picked(&scopes[..1], &shared, &ask(at(0), 50), 0)).2.len(), 10, "and its limit");
+}
+
+fn standings() -> impl Strategy<Value = Standing> {
+    prop_oneof![
+        3 => Just(Standing::Proven),
+        1 => Just(Standing::UNTRIED),
+        1 => (90..111_u64).prop_map(trial),
+    ]
+}
+
+fn scopes() -> impl Strategy<Value = Vec<Scope>> {
+    let state = prop_oneof![
+        6 => Just(ScopeState::Active),
+        2 => (95..150_u64).prop_map(|until| ScopeState::Cooling {
+            reason: CoolReason::RateLimited,
+            at: at(90),
+            until: at(until)
+        }),
+        1 => Just(ScopeState::Disabled { reason: ScopeDisabled::ZeroQuota, at: at(0) }),
+    ];
+    let day = prop_oneof![4 => Just(None), 1 => (0..9_u32).prop_map(Some)];
+    let used = proptest::collection::vec(0..20_u64, 0..9);
+    let one = (state, standings(), 0..7_u32, day, used).prop_map(|(state, standing, rpm, per_day, used)| {
+        let mut one = Scope { requests_per_day: per_day, ..scope(0, rpm) };
+        let mut now = at(40);
+        for pause in used {
+            now = now.plus(seconds(pause));
+            if let Reservation::Slots(slots) = reserve(&one, &ask(now, 1)) {
+                one.usage = slots.usage;
+            }
+        }
+        Scope { state, standing, ..one }
+    });
+    proptest::collection::vec(one, 0..5).prop_map(|all| {
+        let numbered = all.into_iter().enumerate();
+        numbered.map(|(number, one)| Scope { project: project(number), ..one }).collect()
+    })
+}
+
+fn keys() -> impl Strategy<Value = Vec<ApiKey>> {
+    let one = (0..5_usize, standings(), 0..5_u8).prop_map(|(project, standing, state)| {
+        let one = ApiKey { standing, ..key(project, 0) };
+        if state == 0 { off(one) } else { one }
+    });
+    proptest::collection::vec(one, 0..8)
+}
+
+/// The moments that this scope has for a call with any of its keys; none while its first call or its only keys' are under way.
+fn moments(scope: &Scope, keys: &[ApiKey], ask: &Ask) -> Vec<Timestamp> {
+    let is_usable = |key: &&ApiKey| {
+        key.project == scope.project
+            && key.state == KeyState::Active
+            && key.standing.on_trial(ask.now).is_none()
+    };
+    match reserve(scope, ask) {
+        Reservation::Slots(slots) if keys.iter().any(|key| is_usable(&key)) => slots.at,
+        _ => Vec::new(),
+    }
+}
+
+/// What was chosen may be used: by the limits, the states and the trials.
+fn check_pick(pick: &Pick, scopes: &[Scope], keys: &[ApiKey], ask: &Ask) -> Result<(), TestCaseError> {
+    let chosen = &scopes[pick.scope];
+    prop_assert!(!pick.keys.is_empty() && pick.keys.len() == pick.slots.at.len());
+    prop_assert!(pick.keys.len() <= ask.wanted as usize);
+    prop_assert!(chosen.standing.on_trial(ask.now).is_none());
+    let of_project = |key: &&ApiKey| key.project == chosen.project && key.state == KeyState::Active;
+    for key in pick.keys.iter().map(|index| &keys[*index]) {
+        prop_assert!(of_project(&key) && key.standing.on_trial(ask.now).is_none());
+        if !key.standing.is_proven() {
+            prop_assert_eq!(pick.keys.len(), 1, "a block on trial");
+            let others = keys.iter().filter(of_project).any(|key| key.standing.is_proven());
+            prop_assert!(chosen.standing.is_proven() || !others, "two things are tried at once");
+        }
+    }
+    prop_assert!(chosen.standing.is_proven() || pick.keys.len() == 1);
+    // Exactly what the scope itself gives to as many calls.
+    let as_many = Ask { wanted: u32::try_from(pick.keys.len()).unwrap(), ..*ask };
+    prop_assert_eq!(reserve(chosen, &as_many), Reservation::Slots(pick.slots.clone()));
+    let latest = *pick.slots.at.last().unwrap();
+    let others = scopes.iter().enumerate().filter(|(other, _)| *other != pick.scope);
+    let runner_up = others.filter_map(|(_, other)| moments(other, keys, ask).first().copied()).min();
+    if let Some(runner_up) = runner_up {
+        prop_assert!(latest < runner_up.plus(QUOTA_MINUTE / 50), "{} where {} is free", latest, runner_up);
+    }
+    // A block is not cut without need.
+    let room = moments(chosen, keys, ask);
+    let sooner = room.iter().filter(|moment| runner_up.is_none_or(|other| **moment <= other)).count();
+    let is_known = keys[pick.keys[0]].standing.is_proven();
+    prop_assert!(!is_known || pick.keys.len() >= sooner, "{} of {}", pick.keys.len(), sooner);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn what_is_chosen_may_be_used_and_is_the_soonest(
+        scopes in scopes(),
+        keys in keys(),
+        wanted in 1..12_u32,
+        turn in 0..9_usize,
+        horizon in prop_oneof![Just(SLOT_WAIT_MAX), Just(Duration::ZERO), Just(seconds(90))],
+    ) {
+        let ask = Ask { horizon, ..ask(at(100), wanted) };
+        let free: Vec<_> = scopes.iter().flat_map(|scope| moments(scope, &keys, &ask)).collect();
+        match choose(&scopes, &keys, &ask, turn) {
+            Choice::Reserve(pick) => check_pick(&pick, &scopes, &keys, &ask)?,
+            Choice::OnTrial(until) => {
+                prop_assert!(free.is_empty());
+                let standings = scopes.iter().map(|scope| scope.standing);
+                let mut all = standings.chain(keys.iter().map(|key| key.standing));
+                prop_assert!(all.any(|standing| standing.on_trial(ask.now) == Some(until)));
+            }
+            Choice::FreeAt(free_at) => {
+                prop_assert!(free.is_empty() && free_at > ask.now.plus(horizon));
+                // Nothing before it, and something at it.
+                let choice = |now| choose(&scopes, &keys, &Ask { now, horizon: Duration::ZERO, ..ask }, turn);
+                let before = choice(free_at.minus(Duration::from_millis(1)));
+                prop_assert!(!matches!(before, Choice::Reserve(_)), "{:?}", before);
+                prop_assert!(matches!(choice(free_at), Choice::Reserve(_)));
+            }
+            Choice::NoneUsable => {
+                let later = Ask { now: at(9_000_000), ..ask };
+                prop_assert_eq!(choose(&scopes, &keys, &later, turn), Choice::NoneUsable);
+            }
+        }
+    }
+}
+
+/// What the provider makes of a project.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Truth {
+    Draws,
+    ZeroQuota,
+    InvalidKey,
+}
+
+/// A call and what was stored for it.
+struct Call {
+    scope: usize,
+    scope_standing: Standing,
+    key: usize,
+    key_standing: Standing,
+}
+
+enum Event {
+    /// A process asks for slots for its messages.
+    Ask(usize),
+    Arrives(Call),
+    Answered(Call),
+}
+
+/// A process with its copies of scopes and keys.
+struct Process {
+    scopes: Vec<Scope>,
+    keys: Vec<ApiKey>,
+    read_at: Timestamp,
+    turn: usize,
+    messages: u32,
+}
+
+/// The table, the provider, and the processes between them.
+struct Fleet {
+    scopes: Vec<Scope>,
+    keys: Vec<ApiKey>,
+    truths: Vec<Truth>,
+    windows: Vec<Window>,
+    processes: Vec<Process>,
+    /// Messages that a process takes at a time.
+    batch: u32,
+    jobs: u32,
+    drawn: u32,
+    total: u32,
+    calls: Vec<u32>,
+    refused: u32,
+    first_and_last: Option<(Timestamp, Timestamp)>,
+    events: BTreeMap<(Timestamp, u64), Event>,
+    number: u64,
+    draws: Draws,
+}
+
+impl Fleet {
+    fn new(truths: &[Truth], limits: &[u32], is_proven: bool, size: (usize, u32), seed: u64) -> Self {
+        let (mut scopes, mut keys) = pool(limits);
+        if !is_proven {
+            scopes = scopes.into_iter().map(untried_scope).collect();
+            keys = keys.into_iter().map(untried).collect();
+        }
+        let process =
+            |turn| Process { scopes: scopes.clone(), keys: keys.clone(), read_at: at(0), turn, messages: 0 };
+        let mut draws = Draws(seed);
+        let processes = (0..size.0).map(|_| process(usize::try_from(draws.below(1_000)).unwrap())).collect();
+        let mut fleet = Self {
+            windows: limits.iter().map(|_| Window::default()).collect(),
+            calls: vec![0; limits.len()],
+            truths: truths.to_vec(),
+            scopes,
+            keys,
+            processes,
+            batch: size.1,
+            jobs: 600,
+            drawn: 0,
+            total: 600,
+            refused: 0,
+            first_and_last: None,
+            events: BTreeMap::new(),
+            number: 0,
+            draws,
+        };
+        for process in 0..size.0 {
+            let millis = fleet.draws.below(100);
+            fleet.at(at(0).plus(Duration::from_millis(millis)), Event::Ask(process));
+        }
+        fleet
+    }
+
+    fn at(&mut self, at: Timestamp, event: Event) {
+        self.number += 1;
+        self.events.insert((at, self.number), event);
+    }
+
+    fn in_millis(&mut self, now: Timestamp, least: u64, most: u64, event: Event) {
+        let millis = least + self.draws.below(most - least);
+        self.at(now.plus(Duration::from_millis(millis)), event);
+    }
+
+    /// Until every job is drawn.
+    fn run(mut self) -> Self {
+        while let Some(((now, _), event)) = self.events.pop_first() {
+            match event {
+                Event::Ask(process) => self.asks(now, process),
+                Event::Arrives(call) => self.arrives(now, call),
+                Event::Answered(call) => self.answered(&call),
+            }
+            assert!(now < at(3_600), "{} of {} drawn", self.drawn, self.total);
+        }
+        assert_eq!(self.drawn, self.total);
+        self
+    }
+
+    fn asks(&mut self, now: Timestamp, number: usize) {
+        let process = &mut self.processes[number];
+        if process.messages == 0 {
+            process.messages = self.jobs.min(self.batch);
+            self.jobs -= process.messages;
+        }
+        if process.messages == 0 {
+            // The last ones are under way; one of them may be refused.
+            if self.drawn < self.total {
+                self.in_millis(now, 1_000, 1_001, Event::Ask(number));
+            }
+            return;
+        }
+        if now.since(process.read_at) >= seconds(5) {
+            (process.scopes, process.keys, process.read_at) = (self.scopes.clone(), self.keys.clone(), now);
+        }
+        match choose(&process.scopes, &process.keys, &ask(now, process.messages), process.turn) {
+            Choice::Reserve(pick) => self.reserves(now, number, &pick),
+            Choice::OnTrial(_) => {
+                process.read_at = Timestamp::EPOCH;
+                self.in_millis(now, 50, 300, Event::Ask(number));
+            }
+            Choice::FreeAt(free_at) => {
+                // The jobs go back, and some come again shortly before that second.
+                self.jobs += std::mem::take(&mut process.messages);
+                self.in_millis(free_at.minus(seconds(2)).max(now), 50, 2_000, Event::Ask(number));
+            }
+            Choice::NoneUsable => panic!("no scope of {} is usable", self.scopes.len()),
+        }
+    }
+
+    /// Writes what was picked if nobody has written the scope, and the key on trial, since they were read.
+    fn reserves(&mut self, now: Timestamp, number: usize, pick: &Pick) {
+        let process = &mut self.processes[number];
+        let (stored, copy) = (&mut self.scopes[pick.scope], &mut process.scopes[pick.scope]);
+        if stored.version != copy.version {
+            *copy = stored.clone();
+            return self.in_millis(now, 5, 40, Event::Ask(number));
+        }
+        stored.usage = pick.slots.usage.clone();
+        stored.standing = pick.slots.standing;
+        stored.state = ScopeState::Active;
+        stored.version += 1;
+        *copy = stored.clone();
+        process.turn = pick.scope + 1;
+        let (stored, copy) = (&mut self.keys[pick.keys[0]], &mut process.keys[pick.keys[0]]);
+        if !copy.standing.is_proven() {
+            if stored.version != copy.version {
+                *copy = stored.clone();
+                self.end_scope_trial(pick.scope, pick.slots.standing, Standing::UNTRIED);
+                return self.in_millis(now, 5, 40, Event::Ask(number));
+            }
+            stored.standing = Standing::Unproven { trial_until: pick.slots.at[0].plus(TRIAL) };
+            stored.version += 1;
+            *copy = stored.clone();
+        }
+        process.messages -= u32::try_from(pick.keys.len()).unwrap();
+        let (more, last) = (process.messages > 0, *pick.slots.at.last().unwrap());
+        for (slot, key) in pick.slots.at.iter().zip(&pick.keys) {
+            let key_standing = self.keys[*key].standing;
+            let call =
+                Call { scope: pick.scope, scope_standing: pick.slots.standing, key: *key, key_standing };
+            // Within the guard, both ends of it included.
+            self.in_millis(*slot, 0, 301, Event::Arrives(call));
+        }
+        self.in_millis(if more { now } else { last }, 2, if more { 5 } else { 3_000 }, Event::Ask(number));
+    }
+
+    fn arrives(&mut self, now: Timestamp, call: Call) {
+        self.calls[call.scope] += 1;
+        if self.truths[call.scope] == Truth::Draws {
+            let limit = self.scopes[call.scope].requests_per_minute;
+            self.refused += u32::from(!self.windows[call.scope].admits(now, limit));
+            let first = self.first_and_last.map_or(now, |(first, _)| first);
+            self.first_and_last = Some((first, now));
+        }
+        self.in_millis(now, 500, 1_500, Event::Answered(call));
+    }
+
+    /// What an answer does to key and scope, if they are on this trial still.
+    fn answered(&mut self, call: &Call) {
+        let state = KeyState::Disabled { reason: KeyDisabled::Invalid, at: at(0) };
+        let key = &mut self.keys[call.key];
+        key.version += u64::from(!key.standing.is_proven());
+        match self.truths[call.scope] {
+            Truth::InvalidKey => (key.state, key.standing) = (state, Standing::UNTRIED),
+            Truth::Draws | Truth::ZeroQuota if key.standing == call.key_standing => {
+                key.standing = Standing::Proven;
+            }
+            Truth::Draws | Truth::ZeroQuota => {}
+        }
+        match self.truths[call.scope] {
+            Truth::Draws => self.end_scope_trial(call.scope, call.scope_standing, Standing::Proven),
+            Truth::InvalidKey => self.end_scope_trial(call.scope, call.scope_standing, Standing::UNTRIED),
+            Truth::ZeroQuota => {
+                let scope = &mut self.scopes[call.scope];
+                scope.state = ScopeState::Disabled { reason: ScopeDisabled::ZeroQuota, at: at(0) };
+                scope.standing = Standing::UNTRIED;
+                scope.version += 1;
+            }
+        }
+        let is_drawn = self.truths[call.scope] == Truth::Draws;
+        self.drawn += u32::from(is_drawn);
+        self.jobs += u32::from(!is_drawn);
+    }
+
+    fn end_scope_trial(&mut self, scope: usize, seen: Standing, standing: Standing) {
+        let scope = &mut self.scopes[scope];
+        if !seen.is_proven() && scope.standing == seen {
+            scope.standing = standing;
+            scope.version += 1;
+        }
+    }
+
+    /// From the first call to the last, as a share of the shortest time that the limits allow.
+    fn use_of_quota(&self) -> f64 {
+        let scopes = self.scopes.iter().zip(&self.truths).filter(|(_, truth)| **truth == Truth::Draws);
+        let per_minute: u32 = scopes.map(|(scope, _)| scope.requests_per_minute).sum();
+        let floor = seconds(u64::from(self.total.div_ceil(per_minute) - 1) * 60);
+        let (first, last) = self.first_and_last.unwrap();
+        floor.as_secs_f64() / last.since(first).as_secs_f64()
+    }
+}
+
+/// Processes and the messages that each takes at a time. Fewer at once could not use up a minute's quota at its beginning.
+const SIZES: [(usize, u32); 3] = [(1, 200), (20, 10), (50, 10)];
+
+#[test]
+fn a_fleet_uses_a_proven_pool_up_and_never_above_its_limits() {
+    for limits in [vec![10; 17], vec![1, 2, 5, 10, 20, 30, 60]] {
+        for (seed, size) in (0..20).flat_map(|seed| SIZES.map(|size| (seed, size))) {
+            let fleet = Fleet::new(&vec![Truth::Draws; limits.len()], &limits, true, size, seed).run();
+            assert_eq!(fleet.refused, 0, "{size:?}, seed {seed}");
+            assert_eq!(fleet.calls.iter().sum::<u32>(), fleet.total);
+            let used = fleet.use_of_quota();
+            assert!(used >= 0.99, "{used} of {limits:?} by {size:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_fleet_calls_each_dead_key_of_a_new_pool_once() {
+    let mut truths = vec![Truth::Draws; 20];
+    truths[3] = Truth::ZeroQuota;
+    truths[11] = Truth::ZeroQuota;
+    truths[17] = Truth::InvalidKey;
+    for (seed, size) in (0..20).flat_map(|seed| SIZES.map(|size| (seed, size))) {
+        let fleet = Fleet::new(&truths, &[10; 20], false, size, seed).run();
+        assert_eq!([3, 11, 17].map(|dead| fleet.calls[dead]), [1, 1, 1], "{size:?}, seed {seed}");
+        assert_eq!(fleet.refused, 0, "{size:?}, seed {seed}");
+        let used = fleet.use_of_quota();
+        assert!(used >= 0.98, "{used} by {size:?}, seed {seed}");
+    }
+}

@@ -1,0 +1,71 @@
+//! How much of the keys' quota is used: 17 live keys of 10 calls a minute, each in a project of its own, 600 jobs.
+//!
+//! **What starts the clock.** The jobs are submitted while the queue has no consumer, and the worker's environments are
+//! started ahead, as provisioned concurrency does. Then the event source mapping is enabled; the clock starts with the
+//! first call that arrives at the provider. *Proven beforehand* means that each key has drawn a picture and that a
+//! whole minute has passed since.
+//!
+//! **Where it is measured.** At the provider: arrivals in the stand-in's log. The minute is 10 s, and latencies are
+//! shortened as the minute is. DynamoDB's requests are counted in front of it, those of this program left out.
+
+mod clocks;
+mod row;
+mod run;
+mod variant;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum as _};
+
+use self::run::{Outcome, Setup};
+use self::variant::Variant;
+
+/// Which runs.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Worker processes (Lambda environments); a row for each number.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,10,50")]
+    processes: Vec<usize>,
+    /// Variants; all of them when none is named.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    variant: Vec<Variant>,
+    /// Runs of each; three are what the claims are made on.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    runs: usize,
+    /// Messages per invocation, instead of as many as make 200 jobs in hand, at least 10.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+}
+
+/// Jobs in the workers' hands at a time: more than the provider's minute has calls (170), so that quota is measured and
+/// not concurrency.
+const IN_HAND: usize = 200;
+/// Messages per invocation at least: the template's.
+const BATCH_MIN: usize = 10;
+
+/// Measures each variant and prints the tables.
+pub(crate) async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
+    let variants = if arguments.variant.is_empty() { Variant::value_variants() } else { &arguments.variant };
+    println!("{}", row::HEAD);
+    let mut uses = Vec::new();
+    for variant in variants {
+        for &processes in &arguments.processes {
+            let batch = arguments.batch.unwrap_or((IN_HAND / processes.max(1)).max(BATCH_MIN));
+            let setup = Setup { plan: variant.plan(), processes, batch };
+            for number in 1..=arguments.runs {
+                let name = format!("{} {processes}×{batch} #{number}", variant.name());
+                match setup.run().await.with_context(|| format!("the run {name}"))? {
+                    Outcome::Measured(measured) => {
+                        println!("{}", row::row(&name, &setup, &measured));
+                        uses.push((name, measured));
+                    }
+                    Outcome::NotRun(why) => println!("| {name} | not run: {why} |"),
+                }
+            }
+        }
+    }
+    println!("\nDynamoDB, requests per job (write units), from submission and from drawing:");
+    for (name, measured) in &uses {
+        println!("  {name}\n{}", row::operations(measured));
+    }
+    Ok(())
+}
