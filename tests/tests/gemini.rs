@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use darkroom_core::id::ModelName;
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, ScopeDisabled, ScopeState};
+use darkroom_core::message::{Message, ProbeMessage};
 use darkroom_core::model::ProviderName;
 use darkroom_tests::keys::{self, MODEL};
-use darkroom_tests::stack::TestStack;
+use darkroom_tests::stack::{PATIENCE, TestStack};
 use darkroom_tests::stand_in_gemini::{Behaviour, Latency, Limits, Settings, StandIn};
 use serde_json::{Value, json};
 
@@ -244,6 +245,38 @@ async fn waiting_for_quota_costs_no_attempt() -> anyhow::Result<()> {
         assert_eq!((&job["status"], &job["attempts"]), (&json!("draft"), &json!(1)), "{job}");
     }
     assert_eq!(gemini.call_count(), 3, "no call was refused: {:?}", gemini.calls_by_outcome());
+    stack.finish().await?;
+    gemini.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probed_key_shows_what_the_provider_says_of_it_and_draws_nothing() -> anyhow::Result<()> {
+    let gemini = start_gemini(Duration::from_secs(60)).await?;
+    let stack = stack(&gemini, &[]).await?;
+    let good = add_key(&stack, &gemini, "AIza-good", "good", 60).await?;
+    // In the pool, and unknown to the provider.
+    let dead = keys::add(&stack.stores()?, "AIza-dead", "dead", 60).await?;
+    let stores = stack.stores()?;
+    for key in [&good, &dead] {
+        let message = Message::Probe(ProbeMessage::new(key.id.clone()));
+        stores.sweep.queue.send(&message, Duration::ZERO).await?;
+    }
+    for (key, outcome) in [(good, "ok"), (dead, "invalid_key")] {
+        let started = std::time::Instant::now();
+        let probed = loop {
+            let probed = stores.keys.key(&key.id).await?.unwrap();
+            if probed.probe.is_some() {
+                break probed;
+            }
+            assert!(started.elapsed() < PATIENCE, "{outcome}: never probed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(probed.probe.unwrap().outcome, outcome);
+        assert_eq!(probed.standing.is_proven(), outcome == "ok");
+        assert_eq!(probed.state == KeyState::Active, outcome == "ok", "{:?}", probed.state);
+    }
+    assert!(gemini.pictures_by_prompt().is_empty());
     stack.finish().await?;
     gemini.shutdown().await;
     Ok(())

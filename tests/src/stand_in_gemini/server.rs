@@ -78,6 +78,9 @@ async fn call(
     if let Some(asked) = &asked {
         logged.call.prompt.clone_from(&asked.prompt);
     }
+    if head.method == Method::GET && head.uri.path() == "/v1beta/models" {
+        return Ok(respond(models(&state, key.as_deref().unwrap_or_default()), &mut logged));
+    }
     let (Some(model), Some(key)) = (model, key) else {
         let message = "Method doesn't allow unregistered callers (callers without established identity).";
         let answer = if head.headers.contains_key("x-goog-api-key") {
@@ -106,6 +109,18 @@ async fn call(
             None => draw(&state, &mut logged, &behaviour, &model, asked.shape),
         },
     })
+}
+
+/// `GET /v1beta/models`: what a key may list, without drawing. A key that is refused there is refused here.
+fn models(state: &Mutex<State>, key: &str) -> Answer {
+    let locked = lock(state);
+    let (project, behaviour) = match locked.keys.get(key) {
+        Some(key) => (key.project.as_str(), key.behaviour.clone()),
+        None if locked.settings.accept_unknown_keys => (key, Behaviour::Draw),
+        None => ("", Behaviour::InvalidKey),
+    };
+    bodies::answer(&behaviour, key, project, "")
+        .unwrap_or_else(|| Answer::ok("MODELS", bytes::Bytes::from_static(br#"{"models":[]}"#)))
 }
 
 fn api_key(headers: &HeaderMap) -> Option<String> {
