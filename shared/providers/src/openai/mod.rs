@@ -1,8 +1,8 @@
 //! OpenAI's Images API, and whatever else answers as it does: `POST {base}/v1/images/generations` with the key as a bearer token.
 //!
 //! Sources: the parameters and their values are `ImageGenerateParams` of openai-python; sizes beyond the three fixed ones are those
-//! that OpenAI documents for `gpt-image-2` and later ("Image generation", platform guide, 2026): both sides multiples of 16, no
-//! side above 3,840, long to short at most 3 : 1, 655,360 to 8,294,400 pixels.
+//! that resellers of `gpt-image-2` name (2026; not read at OpenAI itself, and taken for its successors too): both sides multiples
+//! of 16, no side above 3,840, long to short at most 3 : 1, 655,360 to 8,294,400 pixels.
 
 mod answer;
 mod error_body;
