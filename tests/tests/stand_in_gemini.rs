@@ -306,9 +306,18 @@ async fn requests_that_are_none_are_answered_as_errors() {
             "400",
         ),
         (
-            "GET /v1beta/models HTTP/1.1\r\nhost: x\r\nx-goog-api-key: key-1\r\nconnection: close\r\n\r\n",
+            "GET /v1beta/files HTTP/1.1\r\nhost: x\r\nx-goog-api-key: key-1\r\nconnection: close\r\n\r\n",
             "404",
         ),
+        (
+            "GET /v1beta/models HTTP/1.1\r\nhost: x\r\nx-goog-api-key: key-1\r\nconnection: close\r\n\r\n",
+            "200",
+        ),
+        (
+            "GET /v1beta/models HTTP/1.1\r\nhost: x\r\nx-goog-api-key: nobody's\r\nconnection: close\r\n\r\n",
+            "400",
+        ),
+        ("GET /v1beta/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "403"),
     ] {
         let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -78,8 +78,8 @@ async fn call(
     if let Some(asked) = &asked {
         logged.call.prompt.clone_from(&asked.prompt);
     }
-    if head.method == Method::GET && head.uri.path() == "/v1beta/models" {
-        return Ok(respond(models(&state, key.as_deref().unwrap_or_default()), &mut logged));
+    if let (&Method::GET, "/v1beta/models", Some(key)) = (&head.method, head.uri.path(), &key) {
+        return Ok(respond(models(&state, key), &mut logged));
     }
     let (Some(model), Some(key)) = (model, key) else {
         let message = "Method doesn't allow unregistered callers (callers without established identity).";
