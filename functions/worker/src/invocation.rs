@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use darkroom_aws::now;
 use darkroom_core::id::ModelName;
@@ -79,11 +78,11 @@ impl Invocation {
         shared.spare.sort_by_key(|slot| slot.at);
     }
 
-    /// The earliest spare slot of this model that can still be reached `lead` from now.
-    pub(crate) fn take(&self, model: &Model, lead: Duration) -> Option<Slot> {
-        let ready_at = now().plus(lead);
+    /// The earliest spare slot of this model that is not over yet.
+    pub(crate) fn take(&self, model: &Model) -> Option<Slot> {
+        let at = now();
         let mut shared = self.shared();
-        let index = shared.spare.iter().position(|slot| slot.fits(model) && slot.until >= ready_at)?;
+        let index = shared.spare.iter().position(|slot| slot.fits(model) && slot.until >= at)?;
         Some(shared.spare.remove(index))
     }
 

@@ -144,7 +144,7 @@ impl Pool {
     /// When every scope that has a key is refused by the provider, the moment at which the earliest is free again.
     async fn exhausted(&self, model: &Model) -> Option<Timestamp> {
         let seen = self.seen(model);
-        let mut seen = self.lock(&seen).await;
+        let mut seen = seen.lock().await;
         if let Err(error) = self.refresh(&mut seen, model, std::time::Duration::ZERO).await {
             tracing::warn!(model.name = %model.name, error = %error, "the pool could not be read again");
             return None;

@@ -17,7 +17,7 @@ use darkroom_core::pool::{Choice, Pick, choose};
 use darkroom_core::quota::{Ask, tolerance};
 use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
 use darkroom_core::time::Timestamp;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::invocation::{Invocation, Slot};
 
@@ -131,7 +131,7 @@ impl Pool {
     async fn look(&self, model: &Model, invocation: &Invocation) -> Result<Look, StoreError> {
         let seen = self.seen(model);
         let mut seen = seen.lock().await;
-        if let Some(slot) = invocation.take(model, Duration::ZERO) {
+        if let Some(slot) = invocation.take(model) {
             return Ok(Look::Slot(Box::new(slot)));
         }
         let started_at = now();
@@ -263,10 +263,6 @@ impl Pool {
     /// Makes the next look read the table.
     pub(crate) async fn forget(&self, model: &Model) {
         self.seen(model).lock().await.read_at = Timestamp::EPOCH;
-    }
-
-    pub(crate) async fn lock<'a>(&self, seen: &'a SharedSeen) -> MutexGuard<'a, Seen> {
-        seen.lock().await
     }
 
     pub(crate) fn seen(&self, model: &Model) -> SharedSeen {
