@@ -227,10 +227,11 @@ pub(super) fn visible_of_group(
     rows.collect()
 }
 
-/// When the next hidden message of a queue shows.
-pub(super) fn next_due(state: &State, queue: i64, now: i64) -> rusqlite::Result<Option<i64>> {
-    let select = "SELECT min(visible_at) FROM messages WHERE queue = ?1 AND visible_at > ?2";
-    state.connection.prepare_cached(select)?.query_row([queue, now], |row| row.get(0))
+/// When the next message of a queue shows. No moment is asked for: what has shown since the caller looked for
+/// visible messages is due at once, and a later "now" would pass it over.
+pub(super) fn next_due(state: &State, queue: i64) -> rusqlite::Result<Option<i64>> {
+    let select = "SELECT min(visible_at) FROM messages WHERE queue = ?1";
+    state.connection.prepare_cached(select)?.query_row([queue], |row| row.get(0))
 }
 
 pub(super) fn remove(state: &State, id: i64) -> rusqlite::Result<()> {

@@ -297,7 +297,7 @@ impl Worker {
         }
         self.due.remove(&queue);
         if !waiting.is_empty() {
-            if let Some(at) = messages::next_due(&self.state, queue, now_ms())? {
+            if let Some(at) = messages::next_due(&self.state, queue)? {
                 self.due.insert(queue, at);
             }
             self.waiting.insert(queue, waiting);
@@ -403,6 +403,31 @@ mod tests {
         send(&handle, "jobs", "2").await;
         assert_eq!(first.await, ["1"]);
         assert_eq!(second.await, ["2"]);
+    }
+
+    /// The clock goes on between the look for visible messages and the look for the next one.
+    #[tokio::test]
+    async fn a_message_that_shows_between_two_looks_is_received() {
+        let (store, _folder) = open();
+        let handle = store.handle();
+        make(&handle, "jobs", json!({})).await;
+        for round in 0..500 {
+            let mut waiting = pin!(receive(&handle, "jobs", 20));
+            begin(&handle, &mut waiting).await;
+            let body = round.to_string();
+            let request = json!({"QueueUrl": url("jobs"), "MessageBody": body, "DelaySeconds": 900});
+            let request = serde_json::from_value(request).unwrap();
+            let almost_now = move |state: &mut State| {
+                messages::send(state, request)?;
+                let update = "UPDATE messages SET visible_at = ?1";
+                state.connection.execute(update, [now_ms() + 1])?;
+                Ok(())
+            };
+            handle.call(almost_now).await.unwrap();
+            let received = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+            assert_eq!(received.expect("nobody woke the receiver"), [body]);
+            handle.call(|state| Ok(state.connection.execute("DELETE FROM messages", [])?)).await.unwrap();
+        }
     }
 
     /// A message that both queues would give up at once would go round between their receivers for ever.
