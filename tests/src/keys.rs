@@ -45,9 +45,23 @@ pub async fn add_for(
     };
     let secret = Secret::parse(secret).map_err(anyhow::Error::msg)?;
     stores.keys.add_key(&key, &secret, &stores.secrets).await?;
+    add_scope(stores, (provider, model), project, requests_per_minute).await?;
+    Ok(key)
+}
+
+/// Adds a project's limit per minute for a provider's model.
+///
+/// # Errors
+/// When the table does not answer.
+pub async fn add_scope(
+    stores: &Stores,
+    (provider, model): (ProviderName, &str),
+    project: &str,
+    requests_per_minute: u32,
+) -> anyhow::Result<()> {
     let scope = Scope {
         provider,
-        project: key.project.clone(),
+        project: ProjectName::parse(project)?,
         model: ModelName::parse(model)?,
         requests_per_minute,
         requests_per_day: None,
@@ -57,5 +71,5 @@ pub async fn add_for(
         version: 0,
     };
     stores.keys.add_scope(&scope).await?;
-    Ok(key)
+    Ok(())
 }

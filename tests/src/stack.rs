@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -15,6 +16,7 @@ use darkroom::local_system::{LocalSettings, LocalSystem, function_names};
 use darkroom_core::id::UserId;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OnceCell;
 
 /// Waiting for a job ends after this.
@@ -115,6 +117,28 @@ impl TestStack {
         let user = UserId::parse(user)?;
         self.stores()?.ledger.grant(&user, tokens, op_id.as_str(), darkroom_aws::now()).await?;
         Ok(())
+    }
+
+    /// Runs the operator's command on it, with this on its standard input.
+    ///
+    /// # Errors
+    /// When it cannot be run; what it says and how it ends is in its output.
+    pub async fn command(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        let mut child = tokio::process::Command::new(function_binaries().await?.join("darkroom"))
+            .args(arguments)
+            .arg("--data")
+            .arg(self.folder())
+            .env("RUST_LOG", "debug")
+            .env_remove("CARGO")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        Ok(child.wait_with_output().await?)
     }
 
     /// The audit's findings.

@@ -194,6 +194,7 @@ impl Choices {
                 now: self.moment(),
                 not_before: self.moment(),
                 reason: WaitReason::BreakerOpen,
+                uncalled: u32::from(self.below(2) == 0),
             },
             _ => Command::Requeue {
                 seen: self.seen_processing(job),

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -11,34 +11,14 @@ use bytes::Bytes;
 use darkroom_aws::clients::Clients;
 use darkroom_core::key::{KeyDisabled, KeyState};
 use darkroom_tests::keys::{self, MODEL};
-use darkroom_tests::stack::{TestStack, function_binaries};
+use darkroom_tests::stack::TestStack;
 use darkroom_tests::stand_in_gemini::{Behaviour, Settings, StandIn};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-
-/// Runs the operator's command as an operator does.
-async fn darkroom(stack: &TestStack, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
-    let mut child = tokio::process::Command::new(function_binaries().await?.join("darkroom"))
-        .args(arguments)
-        .arg("--data")
-        .arg(stack.folder())
-        .env("RUST_LOG", "debug")
-        .env_remove("CARGO")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).await?;
-    drop(stdin);
-    Ok(child.wait_with_output().await?)
-}
 
 async fn add(stack: &TestStack, project: &str, secret: &str, more: &[&str]) -> anyhow::Result<Output> {
     let arguments =
         ["keys", "add", "--provider", "gemini", "--project", project, "--model", MODEL, "--rpm", "600"];
-    darkroom(stack, &[&arguments, more].concat(), secret).await
+    stack.command(&[&arguments, more].concat(), secret).await
 }
 
 async fn draw(stack: &TestStack, key: &str) -> anyhow::Result<Value> {
@@ -165,7 +145,7 @@ async fn no_secret_is_left_anywhere_after_a_whole_run() -> anyhow::Result<()> {
 
     traces.add("the dead-letter queue", dead_letter(&stack, &clients.sqs).await?);
     for arguments in [&["keys", "list"][..], &["keys", "list", "--json"], &["sweep", "--dry-run", "--json"]] {
-        let output = darkroom(&stack, arguments, "").await?;
+        let output = stack.command(arguments, "").await?;
         assert!(output.status.success(), "{arguments:?}");
         traces.add_output(&arguments.join(" "), output);
     }
@@ -278,7 +258,7 @@ async fn keys_whose_secret_does_not_open_are_put_away_and_another_draws() -> any
     // Two environments opened the good key once each; the damaged keys cost one more look each at most.
     let decrypted = stack.system.aws().requests()[&("kms", "Decrypt".to_owned())];
     assert!(decrypted <= 2 * 9, "{decrypted} for 20 jobs");
-    let list = darkroom(&stack, &["keys", "list"], "").await?;
+    let list = stack.command(&["keys", "list"], "").await?;
     assert!(String::from_utf8_lossy(&list.stdout).contains("unreadable: remove it and add it again"));
     stack.finish().await?;
     gemini.shutdown().await;
@@ -301,7 +281,7 @@ async fn an_unreadable_key_draws_again_once_it_was_removed_and_added() -> anyhow
         "{job}"
     );
     stack.logged("worker", &["stored as plain text", key.id.as_str()]).await?;
-    let removed = darkroom(&stack, &["keys", "remove", key.id.as_str()], "").await?;
+    let removed = stack.command(&["keys", "remove", key.id.as_str()], "").await?;
     assert!(removed.status.success());
     assert!(add(&stack, "only", "AIza-only", &[]).await?.status.success());
     // The worker looks at the keys again within five seconds.

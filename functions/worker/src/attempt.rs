@@ -10,7 +10,7 @@ use darkroom_core::image::StoredImage;
 use darkroom_core::job::{Job, Stage, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::lifecycle::{Command, Ending, Rejection, apply, exhausted};
-use darkroom_core::limits::{AFTER_CALL, PROGRESS_EVERY, SWEEP_READ};
+use darkroom_core::limits::{AFTER_CALL, PROGRESS_EVERY, SWEEP_READ, WAIT_LOOK};
 use darkroom_core::request::Prompt;
 use darkroom_core::retry::backoff;
 use darkroom_core::time::Timestamp;
@@ -18,11 +18,14 @@ use darkroom_providers::{DrawError, DrawRequest, DrawnImage, Progress};
 
 use crate::breakers::Told;
 use crate::invocation::Invocation;
-use crate::pool::Pool;
+use crate::pool::{Ahead, Pool};
 use crate::worker::{Held, Way, Worker, sleep_until};
 
 /// Calls of one attempt that are refused for their quota. More would use up a job's calls on a pool that is exhausted.
 const QUOTA_REFUSALS_MAX: u32 = 2;
+
+/// A record that was seen longer ago is looked at once more before a call.
+const CANCEL_LOOK: Duration = Duration::from_secs(2);
 
 /// What follows a call.
 enum Next {
@@ -47,15 +50,19 @@ impl Worker {
                 return self.fail(&held.job, failure).await;
             }
             Err(error) => {
-                self.leave(held.way, invocation).await;
+                self.leave_slot(&mut held, invocation).await;
                 tracing::error!(job.id = %held.job.id, error = %error, "the prompt could not be read");
-                return self.release(&held.job, now().plus(SWEEP_READ), WaitReason::Capacity).await;
+                return self.release(&held, now().plus(SWEEP_READ), WaitReason::Capacity).await;
             }
         };
+        if held.way.promise.is_some() && !self.other_way(&mut held, invocation).await? {
+            return Ok(());
+        }
         if !self.in_time(&mut held, invocation).await? {
             return Ok(());
         }
         loop {
+            held.uncalled = 0;
             let answer = self.call(&held, &prompt, invocation).await;
             match self.answered(&mut held, answer, invocation).await? {
                 Next::Over => return Ok(()),
@@ -83,14 +90,33 @@ impl Worker {
             let Some(slot) = &held.way.slot else { return Ok(true) };
             sleep_until(slot.at).await;
             if now() <= slot.until {
-                return Ok(true);
+                return self.is_still_wanted(held, invocation).await;
             }
             tracing::debug!(job.id = %held.job.id, late.seconds = now().since(slot.at).as_secs_f64(), "a slot was missed");
-            self.pool.end_trial(std::slice::from_ref(slot)).await;
+            self.pool.end_trials(std::slice::from_ref(slot)).await;
+            self.not_reached(held.way.model, held.way.pass.take(), now()).await;
             if !self.other_way(held, invocation).await? {
                 return Ok(false);
             }
         }
+    }
+
+    /// Whether the call may still be made. After a longer wait the record tells: the owner may have asked to end the job since.
+    async fn is_still_wanted(
+        &self,
+        held: &mut Held<'_>,
+        invocation: &Invocation,
+    ) -> Result<bool, StoreError> {
+        if now().since(held.seen_at) < CANCEL_LOOK {
+            return Ok(true);
+        }
+        let Some(job) = self.jobs.get(&held.job.id).await? else { return Ok(true) };
+        held.seen_at = now();
+        if job.attempt == held.job.attempt && !job.is_cancel_requested() && job.settlement().is_none() {
+            return Ok(true);
+        }
+        self.leave_slot(held, invocation).await;
+        self.not_counted(held, &job).await.map(|()| false)
     }
 
     /// The one call, with a sign of life every few seconds when it lasts.
@@ -188,6 +214,7 @@ impl Worker {
             Err(DrawError::NotSent { .. }) => Answer::NotSent,
         }
         .effect(now());
+        let is_fallback = held.way.model.name != held.job.order.model;
         self.learn(held, &effect, invocation).await;
         let job = &held.job;
         let refusal = match answer {
@@ -198,6 +225,8 @@ impl Worker {
         };
         match effect.job {
             JobEffect::Deliver => {}
+            // The model that was asked for is not the one that has been retired.
+            JobEffect::Fail(JobErrorCode::ModelRetired) if is_fallback => return Ok(Next::OtherScope),
             JobEffect::Fail(code) => self.fail(job, JobFailure::new(code, refusal.detail())).await?,
             JobEffect::RetryOnce(code) if job.last_failure == Some(code) => {
                 self.fail(job, JobFailure::new(code, refusal.detail())).await?;
@@ -205,8 +234,8 @@ impl Worker {
             JobEffect::RetryOnce(code) | JobEffect::Retry(code) => {
                 self.retry(held, code, refusal.detail()).await?;
             }
-            JobEffect::OtherScope if held.refusals > QUOTA_REFUSALS_MAX => {
-                self.release(job, now().plus(SWEEP_READ), WaitReason::Quota).await?;
+            JobEffect::OtherScope if held.refusals >= QUOTA_REFUSALS_MAX => {
+                self.release(held, now().plus(SWEEP_READ), WaitReason::Quota).await?;
             }
             JobEffect::OtherScope => return Ok(Next::OtherScope),
         }
@@ -244,22 +273,33 @@ impl Worker {
     async fn other_way(&self, held: &mut Held<'_>, invocation: &Invocation) -> Result<bool, StoreError> {
         let job = &held.job;
         let Some(model) = held.models.iter().find(|model| model.name == job.order.model) else {
-            return self.release(job, now().plus(SWEEP_READ), WaitReason::Capacity).await.map(|()| false);
+            return self.release(held, now().plus(SWEEP_READ), WaitReason::Capacity).await.map(|()| false);
         };
-        let way = match self.way(held.models, model, invocation).await? {
-            Way::Open(way) => way,
-            Way::Wait(until, reason) => return self.release(job, until, reason).await.map(|()| false),
-            Way::NoneUsable(missing) => {
+        let ahead = if held.way.promise.is_some() { Ahead::Has } else { Ahead::Not };
+        if ahead == Ahead::Not {
+            invocation.wants(&model.name);
+        }
+        let way = match self.way(held.models, model, invocation, ahead).await {
+            Ok(Way::Open(way)) => way,
+            Err(error) => {
+                tracing::warn!(job.id = %job.id, error = %error, "the pool could not be read; the job waits");
+                let until = now().plus(SWEEP_READ);
+                return self.release(held, until, WaitReason::Capacity).await.map(|()| false);
+            }
+            Ok(Way::Wait(until, reason)) => return self.release(held, until, reason).await.map(|()| false),
+            Ok(Way::NoneUsable(missing)) => {
                 let none_left = JobFailure::new(JobErrorCode::NoUsableKey, missing);
                 return self.fail(job, none_left).await.map(|()| false);
             }
         };
+        // Kept or not: others go by how many wait for what was promised.
+        held.way.promise = None;
         if let Some(slot) = &way.slot {
             sleep_until(Pool::claims_at(slot)).await;
         }
         if !self.has_time_for_a_call(way.model.provider, invocation.ends_at) {
             self.leave(*way, invocation).await;
-            return self.release(job, now(), WaitReason::Capacity).await.map(|()| false);
+            return self.release(held, now(), WaitReason::Capacity).await.map(|()| false);
         }
         held.way = *way;
         Ok(true)
@@ -271,6 +311,7 @@ impl Worker {
         let job = match self.jobs.update(&held.job.id, &count, &random_stamp()).await {
             Ok(Commit::Applied(job)) if !job.is_cancel_requested() => {
                 held.job = job;
+                (held.uncalled, held.seen_at) = (1, now());
                 return self.in_time(held, invocation).await;
             }
             Ok(Commit::Applied(job) | Commit::Refused(job)) => Some(job),
@@ -320,13 +361,15 @@ impl Worker {
     }
 
     /// Gives the attempt back: nothing failed, the job has to wait. Its calls are bounded all the same.
-    async fn release(&self, job: &Job, until: Timestamp, reason: WaitReason) -> Result<(), StoreError> {
-        if job.calls >= self.rules.bounds.calls_max {
+    async fn release(&self, held: &Held<'_>, until: Timestamp, reason: WaitReason) -> Result<(), StoreError> {
+        let (job, uncalled) = (&held.job, held.uncalled);
+        let until = until.min(now().plus(WAIT_LOOK));
+        if job.calls - uncalled.min(job.calls) >= self.rules.bounds.calls_max {
             return self.fail(job, JobFailure::new(JobErrorCode::AttemptsExhausted, exhausted(job))).await;
         }
         tracing::info!(job.id = %job.id, job.attempt = job.attempt, wait.reason = reason.as_str(),
             wait.until = %until, "released");
-        self.put_back(job, Command::release(job, now(), until, reason)).await
+        self.put_back(job, Command::release(job, now(), until, reason, uncalled)).await
     }
 
     async fn put_back(&self, job: &Job, command: Command) -> Result<(), StoreError> {

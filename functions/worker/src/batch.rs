@@ -73,16 +73,27 @@ pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Re
             (message_id, done)
         });
     }
-    worker.beat().await;
-    // A message whose handling panicked stays unanswered, and so goes back.
-    while let Some(handled) = running.join_next().await {
+    let (mut beat, mut has_beaten) = (Box::pin(worker.beat_soon()), false);
+    loop {
+        let handled = tokio::select! {
+            handled = running.join_next() => handled,
+            () = &mut beat, if !has_beaten => {
+                has_beaten = true;
+                continue;
+            }
+        };
         match handled {
-            Ok((message_id, Done::Acknowledge)) => unanswered.retain(|id| *id != message_id),
-            Ok((_, Done::Return)) => {}
-            Err(error) => tracing::error!(error = %error, "a message's handling broke off"),
+            None => break,
+            Some(Ok((message_id, Done::Acknowledge))) => unanswered.retain(|id| *id != message_id),
+            Some(Ok((_, Done::Return))) => {}
+            // Its message stays unanswered, and so goes back.
+            Some(Err(error)) => tracing::error!(error = %error, "a message's handling broke off"),
         }
     }
-    worker.pool.end_trial(&invocation.take_refused(|_| true)).await;
+    if !has_beaten {
+        worker.beat().await;
+    }
+    worker.pool.end_trials(&invocation.take_refused(|_| true)).await;
     let failures = unanswered.into_iter().map(|message_id| Failure { message_id }).collect();
     Ok(Answer { failures })
 }

@@ -64,6 +64,11 @@ impl Invocation {
         self.shared().wanting.get(model).copied().unwrap_or(0).max(1)
     }
 
+    /// One of its messages wants one again.
+    pub(crate) fn wants(&self, model: &ModelName) {
+        *self.shared().wanting.entry(model.clone()).or_insert(0) += 1;
+    }
+
     /// One of its messages wants none any more.
     pub(crate) fn is_served(&self, model: &ModelName) {
         if let Some(wanting) = self.shared().wanting.get_mut(model) {

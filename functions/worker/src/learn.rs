@@ -4,13 +4,13 @@
 use darkroom_aws::{StoreError, Written, now, random_fraction};
 use darkroom_core::answer::{Effect, KeyEffect, Reach, ScopeEffect};
 use darkroom_core::id::ProjectName;
-use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, ScopeState, Standing};
+use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeState, Standing};
 use darkroom_core::model::Model;
 use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
 use darkroom_core::time::Timestamp;
 
 use crate::invocation::{Invocation, Slot};
-use crate::pool::Pool;
+use crate::pool::{Ended, Pool};
 
 impl Pool {
     /// Stores what an answer says of the slot's key and scope. When it leaves no scope that may be called, the moment at which
@@ -22,94 +22,95 @@ impl Pool {
         effect: &Effect,
         invocation: &Invocation,
     ) -> Option<Timestamp> {
-        let key = match effect.key {
-            KeyEffect::Disabled(reason, reach) => self.disable(slot, reason, reach).await,
-            KeyEffect::Proven => self.end_key_trial(slot, Standing::Proven).await,
-            KeyEffect::Unknown => self.end_key_trial(slot, Standing::UNTRIED).await,
-        };
-        let scope = match effect.scope {
-            ScopeEffect::State(state) => self.set_scope(slot, state).await,
-            ScopeEffect::Proven => self.end_scope_trial(slot, Standing::Proven).await,
-            ScopeEffect::Unknown => self.end_scope_trial(slot, Standing::UNTRIED).await,
-        };
-        for error in [key.err(), scope.err()].into_iter().flatten() {
-            tracing::warn!(key.id = %slot.key.id, error = %error, "what an answer says of a key could not be stored");
-        }
         let key_is_out = matches!(effect.key, KeyEffect::Disabled(..));
         let scope_is_out = matches!(effect.scope, ScopeEffect::State(_));
+        let key = async {
+            match effect.key {
+                KeyEffect::Disabled(reason, reach) => self.disable(slot, reason, reach).await.map(|()| None),
+                KeyEffect::Proven => self.write_key_trial(slot, Standing::Proven).await,
+                KeyEffect::Unknown => self.write_key_trial(slot, Standing::UNTRIED).await,
+            }
+        };
+        let scope = async {
+            match effect.scope {
+                ScopeEffect::State(state) => self.set_scope(slot, state).await.map(|()| None),
+                ScopeEffect::Proven => self.write_scope_trial(slot, Standing::Proven).await,
+                ScopeEffect::Unknown => self.write_scope_trial(slot, Standing::UNTRIED).await,
+            }
+        };
+        let (key, scope) = tokio::join!(Box::pin(key), Box::pin(scope));
+        let ended = Ended { key: stored(slot, key), scope: stored(slot, scope) };
         if !key_is_out && !scope_is_out {
             if slot.is_trial() {
-                self.forget(model).await;
+                self.trial_ended(slot, ended).await;
             }
             return None;
         }
         let refused = |other: &Slot| {
-            (key_is_out && other.key.id == slot.key.id)
+            matches!(effect.key, KeyEffect::Disabled(_, reach) if shares_fate(slot, &other.key, reach))
                 || (scope_is_out && other.scope.project == slot.scope.project)
         };
-        self.end_trial(&invocation.take_refused(refused)).await;
-        self.exhausted(model).await
+        self.end_trials(&invocation.take_refused(refused)).await;
+        let free_at = self.exhausted(model).await;
+        if slot.is_trial() {
+            self.trial_ended(slot, ended).await;
+        }
+        free_at
     }
 
-    /// An answer that says nothing, or a slot that is not used: somebody else may try.
-    pub(crate) async fn learn_nothing(&self, slot: &Slot) {
-        let key = self.end_key_trial(slot, Standing::UNTRIED).await;
-        let scope = self.end_scope_trial(slot, Standing::UNTRIED).await;
-        for error in [key.err(), scope.err()].into_iter().flatten() {
-            tracing::warn!(key.id = %slot.key.id, error = %error, "a trial could not be given up; it ends by itself");
-        }
+    /// Ends the trial of a slot's key and scope, as far as they are on it.
+    pub(crate) async fn write_trial(&self, slot: &Slot, key: Standing, scope: Standing) -> Ended {
+        let key = Box::pin(self.write_key_trial(slot, key));
+        let (key, scope) = tokio::join!(key, Box::pin(self.write_scope_trial(slot, scope)));
+        Ended { key: stored(slot, key), scope: stored(slot, scope) }
     }
 
-    async fn end_key_trial(&self, slot: &Slot, standing: Standing) -> Result<(), StoreError> {
-        if !slot.key.standing.is_proven() {
-            // Refused: somebody has taken the trial over, or has changed the key; theirs counts.
-            self.keys.set_key_standing(&slot.key, standing).await?;
+    /// The key as it is then. Refused: somebody has taken the trial over, or has changed the key; theirs counts.
+    async fn write_key_trial(&self, slot: &Slot, standing: Standing) -> Result<Option<ApiKey>, StoreError> {
+        if slot.key.standing.is_proven() {
+            return Ok(None);
         }
-        Ok(())
+        self.keys.set_key_standing(&slot.key, standing).await.map(Written::into_current)
     }
 
-    async fn end_scope_trial(&self, slot: &Slot, standing: Standing) -> Result<(), StoreError> {
-        if !slot.scope.standing.is_proven() {
-            self.keys.end_scope_trial(&slot.scope, standing).await?;
+    async fn write_scope_trial(&self, slot: &Slot, standing: Standing) -> Result<Option<Scope>, StoreError> {
+        if slot.scope.standing.is_proven() {
+            return Ok(None);
         }
-        Ok(())
+        self.keys.end_scope_trial(&slot.scope, standing).await.map(Written::into_current)
     }
 
     /// Puts the key away, and those that share its fate.
     async fn disable(&self, slot: &Slot, reason: KeyDisabled, reach: Reach) -> Result<(), StoreError> {
         let state = KeyState::Disabled { reason, at: now() };
-        let shares = |key: &ApiKey| {
-            key.provider == slot.key.provider
-                && match reach {
-                    Reach::Key => key.id == slot.key.id,
-                    Reach::Project => key.project == slot.key.project,
-                    Reach::Account => key.account == slot.key.account,
-                }
-        };
-        self.set_key(&slot.key, slot, state).await?;
-        if reach != Reach::Key {
-            for key in self.keys.keys().await?.iter().filter(|key| shares(key) && key.id != slot.key.id) {
-                self.set_key(key, slot, state).await?;
-            }
+        // Whoever has changed this key first has dealt with its like.
+        if !self.set_key(&slot.key, slot, state).await? || reach == Reach::Key {
+            return Ok(());
+        }
+        let keys = self.keys.keys().await?;
+        let others = keys.iter().filter(|key| key.id != slot.key.id && key.state == KeyState::Active);
+        for key in others.filter(|key| shares_fate(slot, key, reach)) {
+            self.set_key(key, slot, state).await?;
         }
         Ok(())
     }
 
-    /// A key that was cleared by a person since the call was made is left alone: the answer is about what it was.
-    async fn set_key(&self, key: &ApiKey, slot: &Slot, state: KeyState) -> Result<(), StoreError> {
+    /// Whether it was stored. A key that was cleared by a person since the call was made is left alone: the answer is about
+    /// what it was.
+    async fn set_key(&self, key: &ApiKey, slot: &Slot, state: KeyState) -> Result<bool, StoreError> {
         let mut seen = key.clone();
         for tries in 1..=CONFLICT_TRIES_MAX {
             match self.keys.set_key_state(&seen, state).await? {
                 Written::Applied(key) => {
                     tracing::error!(key.id = %key.id, key.project = %key.project, key.state = ?state,
                         "the provider refuses this key: `darkroom keys list`");
-                    return Ok(());
+                    return Ok(true);
                 }
-                Written::Refused(None) => return Ok(()),
+                Written::Refused(None) => return Ok(false),
                 Written::Refused(Some(now)) => {
                     let is_cleared = slot.key.standing.is_proven() && !now.standing.is_proven();
                     if now.state != KeyState::Active || is_cleared {
-                        return Ok(());
+                        return Ok(false);
                     }
                     seen = now;
                 }
@@ -117,7 +118,7 @@ impl Pool {
             pause(tries).await;
         }
         tracing::error!(key.id = %key.id, key.state = ?state, "the key is being written without pause: its state is lost");
-        Ok(())
+        Ok(false)
     }
 
     /// Notes a scope's new state, unless it is disabled or rests longer already.
@@ -143,8 +144,8 @@ impl Pool {
 
     /// When every scope that has a key is refused by the provider, the moment at which the earliest is free again.
     async fn exhausted(&self, model: &Model) -> Option<Timestamp> {
-        let seen = self.seen(model);
-        let mut seen = seen.lock().await;
+        let shared = self.shared(model);
+        let mut seen = shared.seen.lock().await;
         if let Err(error) = self.refresh(&mut seen, model, std::time::Duration::ZERO).await {
             tracing::warn!(model.name = %model.name, error = %error, "the pool could not be read again");
             return None;
@@ -165,6 +166,24 @@ impl Pool {
         }
         free_at
     }
+}
+
+/// What was stored; a store's failure is logged: the trial ends by itself, and the next answer says the same again.
+fn stored<T>(slot: &Slot, written: Result<Option<T>, StoreError>) -> Option<T> {
+    written.unwrap_or_else(|error| {
+        tracing::warn!(key.id = %slot.key.id, error = %error, "what is known of a key could not be stored");
+        None
+    })
+}
+
+/// Whether a refusal of the slot's key that reaches so far is about this key, too.
+fn shares_fate(slot: &Slot, key: &ApiKey, reach: Reach) -> bool {
+    key.provider == slot.key.provider
+        && match reach {
+            Reach::Key => key.id == slot.key.id,
+            Reach::Project => key.project == slot.key.project,
+            Reach::Account => key.account == slot.key.account,
+        }
 }
 
 fn is_stricter(new: ScopeState, old: ScopeState) -> bool {

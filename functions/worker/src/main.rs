@@ -17,10 +17,11 @@ use darkroom_aws::config::{ConfigError, Environment, Tables, WorkerRules, image_
 use darkroom_aws::{Catalogue, Heartbeat, ImageStore, JobTable, KeyTable, LedgerTable, SecretBox};
 use darkroom_providers::{BaseUrl, BaseUrlError, Providers, Settings};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
+use tokio::sync::Semaphore;
 
 use crate::breakers::Breakers;
 use crate::pool::Pool;
-use crate::worker::Worker;
+use crate::worker::{CLAIMS, Worker};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -28,7 +29,7 @@ async fn main() -> Result<(), Error> {
     let worker = Arc::new(start(&Environment::process()).inspect_err(|error| {
         tracing::error!(error = %error, "the worker does not start: correct the setting and deploy again");
     })?);
-    worker.warm().await;
+    Box::pin(worker.warm()).await;
     run(service_fn(|event: LambdaEvent<batch::Batch>| batch::handle(worker.clone(), event))).await
 }
 
@@ -50,6 +51,7 @@ fn start(environment: &Environment<'_>) -> Result<Worker, ConfigError> {
         beat: Heartbeat::new(keys.clone(), "worker"),
         keys,
         rules,
+        claims: Semaphore::new(CLAIMS),
     })
 }
 

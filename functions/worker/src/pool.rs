@@ -1,37 +1,43 @@
 //! The pool of keys: reserves blocks of the scopes' quotas, and notes what the provider's answers did to them.
 //!
-//! One conditional write reserves as many slots of one scope as the invocation's messages want. The scope is chosen
-//! beforehand from what was read (`core::pool`); a lost race brings the scope as it is now, so that nothing is read again.
+//! One conditional write per scope reserves as many slots as the invocation's messages want, for all of them at once. The
+//! scopes are chosen beforehand from what was read (`core::pool`); a lost race brings the scope as it is now, so that
+//! nothing is read again.
 
 use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{KeyTable, Opened, SecretBox, StoreError, Written, now, random_fraction};
-use darkroom_core::id::ModelName;
+use darkroom_core::id::{ModelName, ProjectName};
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, Secret, Standing};
 use darkroom_core::limits::SLOT_WAIT_MAX;
 use darkroom_core::model::{Model, ProviderName};
-use darkroom_core::pool::{Choice, Pick, choose};
-use darkroom_core::quota::{Ask, tolerance};
+use darkroom_core::pool::{Choice, Pick, choose, sending};
+use darkroom_core::quota::{Ask, Slots, tolerance};
 use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
 use darkroom_core::time::Timestamp;
-use tokio::sync::Mutex as AsyncMutex;
+use futures::future::join_all;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::invocation::{Invocation, Slot};
-
 use crate::secret_cache::SecretCache;
 
 /// Keys and scopes are read again when the last look is older.
 const FRESH: Duration = Duration::from_secs(5);
-/// First and longest pause between two looks at first calls that others make.
-const TRIAL_LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// First and longest pause between two looks at first calls that others make. Of its own this process hears.
+const TRIAL_LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 /// Claiming a job takes about so many round trips of a store, and half of one more for each other job that this process
-/// claims at the same time: a slot is asked for that much later than now, or it would be over before its call.
+/// claims at the same time: a slot is asked for that much later than now, or it would be over before its call. A job that is
+/// claimed already needs only the reservation's.
 const LEAD_ROUND_TRIPS: u32 = 3;
+/// Messages of a batch, as a rule.
+const FIRST_MESSAGES: u32 = 10;
 /// What claims are given at most.
-const LEAD_MAX: Duration = Duration::from_secs(2);
+const LEAD_MAX: Duration = Duration::from_secs(1);
 /// A slot that lies ahead is claimed this long before its second.
 const CLAIM_AHEAD: Duration = Duration::from_secs(1);
 
@@ -39,18 +45,52 @@ const CLAIM_AHEAD: Duration = Duration::from_secs(1);
 pub(crate) enum Asked {
     /// A slot.
     Slot(Box<Slot>),
+    /// First calls of this process are under way whose answers should free one: the job may be claimed meanwhile.
+    Promised(Promise),
     /// None within the horizon; look again then.
     FreeAt(Timestamp),
     /// No key or scope may be used until a person clears one.
     NoneUsable,
 }
 
+/// One look for a slot.
+struct Look<'a> {
+    /// Of this model.
+    model: &'a Model,
+    /// For a job that asks for this one.
+    asked: &'a ModelName,
+    invocation: &'a Invocation,
+    ahead: Ahead,
+    /// What was read is not read again when it is younger.
+    fresh: Duration,
+    /// The slot is not later than this.
+    patient_until: Timestamp,
+}
+
 /// What one look comes to.
-enum Look {
-    Slot(Box<Slot>),
+enum Looked {
+    Done(Asked),
     OnTrial,
-    FreeAt(Timestamp),
-    NoneUsable,
+}
+
+/// Whether a job is claimed before it has a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// It may be, on a promise.
+    May,
+    /// It has been.
+    Has,
+    /// It is not.
+    Not,
+}
+
+/// A job's part in what the process's first calls promise, from then until it has its slot or waits no more.
+pub(crate) struct Promise(SharedSeen);
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.ahead.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The keys and scopes of every (provider, model) that this process draws with.
@@ -62,8 +102,27 @@ pub(crate) struct Pool {
     models: Mutex<HashMap<(ProviderName, ModelName), SharedSeen>>,
 }
 
-/// Held while a block is reserved: one process's messages do not race each other for a scope.
-type SharedSeen = Arc<AsyncMutex<Seen>>;
+/// What one process knows of one model.
+type SharedSeen = Arc<ModelPool>;
+
+#[derive(Default)]
+pub(crate) struct ModelPool {
+    /// Held while blocks are reserved: one process's messages do not race each other for a scope.
+    pub(crate) seen: AsyncMutex<Seen>,
+    /// Told to jobs that were claimed ahead: there may be a slot for them.
+    free: Notify,
+    /// Jobs that were claimed ahead and wait for a slot that was promised.
+    ahead: AtomicU32,
+}
+
+impl ModelPool {
+    /// Wakes so many of the jobs that were claimed ahead.
+    fn wake(&self, jobs: usize) {
+        for _ in 0..jobs.min(self.ahead.load(Ordering::Relaxed) as usize) {
+            self.free.notify_one();
+        }
+    }
+}
 
 /// One model's scopes and keys, as last read or written.
 #[derive(Default)]
@@ -75,6 +134,40 @@ pub(crate) struct Seen {
     turn: usize,
     /// The longest of the latest round trips to the store, halved with each shorter one.
     round_trip: Duration,
+    /// First calls of this process.
+    trials: Vec<Trial>,
+    /// This process's next block begins then at the earliest.
+    next_block_at: Timestamp,
+}
+
+/// A block that is to be reserved: its scope as it was seen, and per slot the key with its secret.
+struct Block {
+    scope: Scope,
+    slots: Slots,
+    keys: Vec<(ApiKey, Secret)>,
+}
+
+impl Block {
+    fn of(seen: &Seen, pick: Pick, secrets: Vec<Secret>) -> Option<Self> {
+        let scope = seen.scopes.get(pick.scope)?.clone();
+        let keys = pick.keys.iter().filter_map(|index| seen.keys.get(*index).cloned());
+        Some(Self { scope, slots: pick.slots, keys: keys.zip(secrets).collect() })
+    }
+}
+
+/// Key and scope after a first call, where they were written.
+#[derive(Default)]
+pub(crate) struct Ended {
+    pub(crate) key: Option<ApiKey>,
+    pub(crate) scope: Option<Scope>,
+}
+
+/// A first call that is under way.
+struct Trial {
+    project: ProjectName,
+    /// Calls that follow when it is granted.
+    promises: u32,
+    until: Timestamp,
 }
 
 impl Pool {
@@ -83,9 +176,16 @@ impl Pool {
         Self { keys, secret_box, secrets: SecretCache::default(), rules, models: Mutex::default() }
     }
 
-    /// Opens a key's secret ahead of the first slot, and with it the connection to KMS.
-    pub(crate) async fn warm(&self, key: &ApiKey) -> Result<(), StoreError> {
-        self.open(key).await.map(drop)
+    /// Reads keys and scopes of this model ahead of the first messages, and opens the secrets that these will ask for.
+    pub(crate) async fn look_ahead(&self, model: &Model) -> Result<(), StoreError> {
+        let shared = self.shared(model);
+        let mut seen = shared.seen.lock().await;
+        self.refresh(&mut seen, model, FRESH).await?;
+        let ask = self.ask(&seen, model, FIRST_MESSAGES, 0);
+        if let Choice::Reserve(picks) = choose(&seen.scopes, &seen.keys, &ask, seen.turn) {
+            self.secrets(&mut seen, &picks).await?;
+        }
+        Ok(())
     }
 
     /// A key's secret; `None` when the key is gone, or when its secret does not open.
@@ -102,22 +202,34 @@ impl Pool {
         self.secrets.evict(now());
     }
 
-    /// A slot of this model, at most [`SLOT_WAIT_MAX`] ahead. What more was reserved is left for the invocation's others.
-    pub(crate) async fn slot(&self, model: &Model, invocation: &Invocation) -> Result<Asked, StoreError> {
+    /// A slot of this model, at most [`SLOT_WAIT_MAX`] from now, for a job that asks for the model `asked`. What more was
+    /// reserved is left for the invocation's others.
+    pub(crate) async fn slot(
+        &self,
+        model: &Model,
+        asked: &ModelName,
+        invocation: &Invocation,
+        ahead: Ahead,
+    ) -> Result<Asked, StoreError> {
+        let shared = self.shared(model);
         let patient_until = now().plus(SLOT_WAIT_MAX);
-        let mut pause = TRIAL_LOOK.0;
+        let (mut pause, mut fresh) = (TRIAL_LOOK.0, FRESH);
         loop {
-            match self.look(model, invocation).await? {
-                Look::Slot(slot) => return Ok(Asked::Slot(slot)),
-                Look::FreeAt(at) => return Ok(Asked::FreeAt(at)),
-                Look::NoneUsable => return Ok(Asked::NoneUsable),
-                Look::OnTrial if now() >= patient_until => {
-                    return Ok(Asked::FreeAt(now().plus(SLOT_WAIT_MAX)));
-                }
-                Look::OnTrial => {
-                    sleep(pause.mul_f64(0.5 + random_fraction())).await;
+            // In the queue before the look, so that no answer falls between the two.
+            let mut free = pin!(shared.free.notified());
+            free.as_mut().enable();
+            let look = Look { model, asked, invocation, ahead, fresh, patient_until };
+            if let Looked::Done(asked) = Box::pin(self.look(&shared, look)).await? {
+                return Ok(asked);
+            }
+            if now() >= patient_until {
+                return Ok(Asked::FreeAt(now().plus(SLOT_WAIT_MAX)));
+            }
+            tokio::select! {
+                () = &mut free, if ahead == Ahead::Has => fresh = FRESH,
+                () = sleep(pause.mul_f64(0.5 + random_fraction())) => {
+                    fresh = pause / 2;
                     pause = (pause * 2).min(TRIAL_LOOK.1);
-                    self.forget(model).await;
                 }
             }
         }
@@ -128,45 +240,65 @@ impl Pool {
         slot.at.minus(CLAIM_AHEAD)
     }
 
-    async fn look(&self, model: &Model, invocation: &Invocation) -> Result<Look, StoreError> {
-        let seen = self.seen(model);
-        let mut seen = seen.lock().await;
+    async fn look(
+        &self,
+        shared: &SharedSeen,
+        Look { model, asked, invocation, ahead, fresh, patient_until }: Look<'_>,
+    ) -> Result<Looked, StoreError> {
         if let Some(slot) = invocation.take(model) {
-            return Ok(Look::Slot(Box::new(slot)));
+            return Ok(Looked::Done(Asked::Slot(Box::new(slot))));
+        }
+        // Nobody came for them in time; somebody else may make the first calls that they were.
+        self.end_trials(&invocation.take_refused(|slot| slot.until < now())).await;
+        let mut seen = shared.seen.lock().await;
+        // Whoever held the lock may have left some.
+        if let Some(slot) = invocation.take(model) {
+            return Ok(Looked::Done(Asked::Slot(Box::new(slot))));
         }
         let started_at = now();
-        self.refresh(&mut seen, model, FRESH).await?;
+        self.refresh(&mut seen, model, fresh).await?;
         let mut tries = 1;
         while tries <= CONFLICT_TRIES_MAX {
-            let wanted = invocation.wanted(&model.name);
-            let ask = Ask {
-                now: now().plus(seen.lead(wanted)),
-                horizon: SLOT_WAIT_MAX,
-                wanted,
-                minute: self.rules.quota_minute,
-                trial: self.rules.trial(model.provider),
+            let claimed = shared.ahead.load(Ordering::Relaxed);
+            if ahead == Ahead::May && seen.promises() > claimed {
+                shared.ahead.fetch_add(1, Ordering::Relaxed);
+                return Ok(Looked::Done(Asked::Promised(Promise(Arc::clone(shared)))));
+            }
+            if ahead != Ahead::Has && claimed > 0 {
+                // What is free first is theirs: they can use it at once.
+                return Ok(Looked::OnTrial);
+            }
+            let mut ask = if ahead == Ahead::Has {
+                let now = now().plus(seen.round_trip).max(seen.next_block_at);
+                Ask { now, ..self.ask(&seen, model, claimed.max(1), seen.promises()) }
+            } else {
+                self.ask(&seen, model, invocation.wanted(asked), seen.promises())
             };
-            let pick = match choose(&seen.scopes, &seen.keys, &ask, seen.turn) {
-                Choice::Reserve(pick) => pick,
-                Choice::OnTrial(_) => return Ok(Look::OnTrial),
-                Choice::FreeAt(at) => return Ok(Look::FreeAt(at)),
+            ask.horizon = patient_until.since(now());
+            let picks = match choose(&seen.scopes, &seen.keys, &ask, seen.turn) {
+                Choice::Reserve(picks) => picks,
+                Choice::OnTrial(_) => return Ok(Looked::OnTrial),
+                Choice::FreeAt(at) => return Ok(Looked::Done(Asked::FreeAt(at))),
                 // An operator may have added or cleared one since.
                 Choice::NoneUsable if tries == 1 && seen.read_at < started_at => {
                     self.refresh(&mut seen, model, Duration::ZERO).await?;
                     continue;
                 }
-                Choice::NoneUsable => return Ok(Look::NoneUsable),
+                Choice::NoneUsable => return Ok(Looked::Done(Asked::NoneUsable)),
             };
             // Opening a secret takes a while: it is done before a slot is reserved, and the slot is then chosen anew. No race
             // was lost: it is no try.
-            let Some(secrets) = self.secrets(&mut seen, &pick).await? else { continue };
-            if let Some(slots) = self.reserve(&mut seen, pick, secrets).await? {
-                let mut slots = slots.into_iter();
-                let first = slots.next();
-                invocation.leave(slots);
-                if let Some(slot) = first {
-                    return Ok(Look::Slot(Box::new(slot)));
-                }
+            let Some(secrets) = self.secrets(&mut seen, &picks).await? else { continue };
+            let calls = picks.iter().map(|pick| pick.keys.len()).sum::<usize>();
+            let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+            seen.next_block_at = ask.now.plus(sending(calls, ask.minute));
+            let mut slots = self.reserve_all(&mut seen, picks, secrets).await?.into_iter();
+            let first = slots.next();
+            let spare = slots.len();
+            invocation.leave(slots);
+            shared.wake(spare);
+            if let Some(slot) = first {
+                return Ok(Looked::Done(Asked::Slot(Box::new(slot))));
             }
             pause(tries).await;
             tries += 1;
@@ -176,62 +308,112 @@ impl Pool {
             }
         }
         // Others want the same scopes: that is no fault of a store. The job waits on its record.
-        Ok(Look::FreeAt(now().plus(Duration::from_secs(1)).plus(conflict_pause(6, random_fraction()) * 4)))
+        let later = now().plus(Duration::from_secs(1)).plus(conflict_pause(6, random_fraction()) * 4);
+        Ok(Looked::Done(Asked::FreeAt(later)))
     }
 
-    /// The secrets of the keys that were picked; `None` when one had to be opened, or is gone.
-    async fn secrets(&self, seen: &mut Seen, pick: &Pick) -> Result<Option<Vec<Secret>>, StoreError> {
-        let mut secrets = Vec::with_capacity(pick.keys.len());
-        for index in &pick.keys {
-            let Some(key) = seen.keys.get(*index).cloned() else { return Ok(None) };
-            let Some(secret) = self.secrets.get(&key.id, now()) else {
-                if !self.open(&key).await? {
-                    seen.keys.retain(|other| other.id != key.id);
-                }
-                return Ok(None);
-            };
-            secrets.push(secret);
+    /// What is asked for by so many messages that are not claimed yet.
+    fn ask(&self, seen: &Seen, model: &Model, wanted: u32, promised: u32) -> Ask {
+        Ask {
+            now: now().plus(seen.lead(wanted)).max(seen.next_block_at),
+            horizon: SLOT_WAIT_MAX,
+            wanted,
+            minute: self.rules.quota_minute,
+            trial: self.rules.trial(model.provider),
+            promised,
         }
-        Ok(Some(secrets))
     }
 
-    /// Reserves what was picked; `None` after a lost race.
-    async fn reserve(
+    /// The secrets of the keys that were picked, by block; `None` when one had to be opened, or is gone.
+    async fn secrets(&self, seen: &mut Seen, picks: &[Pick]) -> Result<Option<Vec<Vec<Secret>>>, StoreError> {
+        let mut is_complete = true;
+        let mut secrets = Vec::with_capacity(picks.len());
+        for pick in picks {
+            let mut of_block = Vec::with_capacity(pick.keys.len());
+            for index in &pick.keys {
+                let Some(key) = seen.keys.get(*index) else { return Ok(None) };
+                match self.secrets.get(&key.id, now()) {
+                    Some(secret) => of_block.push(secret),
+                    None if self.open(&key.clone()).await? => is_complete = false,
+                    None => {
+                        seen.keys.remove(*index);
+                        return Ok(None);
+                    }
+                }
+            }
+            secrets.push(of_block);
+        }
+        Ok(is_complete.then_some(secrets))
+    }
+
+    /// Reserves what was picked, all blocks side by side; without those that others were faster for.
+    async fn reserve_all(
         &self,
         seen: &mut Seen,
-        pick: Pick,
-        secrets: Vec<Secret>,
-    ) -> Result<Option<Vec<Slot>>, StoreError> {
-        let Some(scope) = seen.scopes.get(pick.scope).cloned() else { return Ok(None) };
-        let keys: Vec<_> = pick.keys.iter().filter_map(|index| seen.keys.get(*index).cloned()).collect();
+        picks: Vec<Pick>,
+        secrets: Vec<Vec<Secret>>,
+    ) -> Result<Vec<Slot>, StoreError> {
         let asked_at = now();
-        let written = self.keys.reserve(&scope, &pick.slots, asked_at).await?;
+        let blocks: Vec<_> = picks
+            .into_iter()
+            .zip(secrets)
+            .filter_map(|(pick, secrets)| Block::of(seen, pick, secrets))
+            .collect();
+        let writes = blocks.iter().map(|block| self.keys.reserve(&block.scope, &block.slots, asked_at));
+        let written = join_all(writes).await;
         seen.took(now().since(asked_at));
-        let scope = match written {
-            Written::Applied(scope) => scope,
-            Written::Refused(current) => {
-                seen.put_scope(pick.scope, current);
-                return Ok(None);
+        let (mut slots, mut failure) = (Vec::new(), None);
+        for (block, written) in blocks.into_iter().zip(written) {
+            match written {
+                Ok(Written::Applied(reserved)) => {
+                    seen.turn = seen.turn.wrapping_add(1);
+                    match self.slots(seen, Block { scope: reserved, ..block }).await {
+                        Ok(block) => slots.extend(block),
+                        Err(error) => failure = Some(error),
+                    }
+                }
+                Ok(Written::Refused(current)) => seen.put_scope(&block.scope.project, current),
+                Err(error) => failure = Some(error),
             }
-        };
-        seen.put_scope(pick.scope, Some(scope.clone()));
-        seen.turn = pick.scope + 1;
-        let until = |at: Timestamp| at.plus(tolerance(self.rules.quota_minute));
-        let slots = pick.slots.at.iter().zip(keys.into_iter().zip(secrets)).map(|(at, (key, secret))| Slot {
+        }
+        match failure {
+            // What was reserved all the same is used.
+            Some(error) if slots.is_empty() => Err(error),
+            Some(error) => {
+                tracing::warn!(error = %error, "a block of slots could not be reserved");
+                Ok(slots)
+            }
+            None => Ok(slots),
+        }
+    }
+
+    /// The slots of a block that was reserved; none when its key is on trial by somebody else.
+    async fn slots(&self, seen: &mut Seen, block: Block) -> Result<Vec<Slot>, StoreError> {
+        let Block { scope, slots, keys } = block;
+        seen.put_scope(&scope.project, Some(scope.clone()));
+        let late = tolerance(self.rules.quota_minute);
+        let slots = slots.at.iter().zip(keys).map(|(at, (key, secret))| Slot {
             at: *at,
-            until: until(*at),
+            until: at.plus(late),
             key,
             scope: scope.clone(),
             secret,
         });
         let mut slots: Vec<_> = slots.collect();
-        if let Some(trial) = slots.first_mut().filter(|slot| !slot.key.standing.is_proven())
-            && !self.begin_key_trial(seen, trial).await?
-        {
-            self.end_trial(&slots).await;
-            return Ok(None);
+        let Some(trial) = slots.first_mut().filter(|slot| slot.is_trial()) else { return Ok(slots) };
+        let begun =
+            if trial.key.standing.is_proven() { Ok(true) } else { self.begin_key_trial(seen, trial).await };
+        if let Ok(true) = begun {
+            seen.trials.push(Trial {
+                project: scope.project.clone(),
+                promises: scope.promises(),
+                until: trial.at.plus(self.rules.trial(scope.provider)),
+            });
+            return Ok(slots);
         }
-        Ok(Some(slots))
+        let ended = self.write_trial(trial, Standing::UNTRIED, Standing::UNTRIED).await;
+        seen.ended(trial, ended);
+        begun.map(|_| Vec::new())
     }
 
     /// Takes the key's trial for this slot; `false` when somebody else has it.
@@ -254,25 +436,33 @@ impl Pool {
     }
 
     /// Gives up the trials of slots that will not be used; the slots themselves are spent.
-    pub(crate) async fn end_trial(&self, slots: &[Slot]) {
+    pub(crate) async fn end_trials(&self, slots: &[Slot]) {
         for slot in slots.iter().filter(|slot| slot.is_trial()) {
-            self.learn_nothing(slot).await;
+            let ended = self.write_trial(slot, Standing::UNTRIED, Standing::UNTRIED).await;
+            self.trial_ended(slot, ended).await;
         }
     }
 
-    /// Makes the next look read the table.
-    pub(crate) async fn forget(&self, model: &Model) {
-        self.seen(model).lock().await.read_at = Timestamp::EPOCH;
+    /// Takes note of the end of a first call, and wakes as many as it has promised a call to.
+    pub(crate) async fn trial_ended(&self, slot: &Slot, ended: Ended) {
+        let shared = self.shared_by(slot.scope.provider, &slot.scope.model);
+        shared.seen.lock().await.ended(slot, ended);
+        shared.wake(slot.scope.promises() as usize);
     }
 
-    pub(crate) fn seen(&self, model: &Model) -> SharedSeen {
+    pub(crate) fn shared(&self, model: &Model) -> SharedSeen {
+        self.shared_by(model.provider, &model.provider_model)
+    }
+
+    fn shared_by(&self, provider: ProviderName, model: &ModelName) -> SharedSeen {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = || {
+        let new = || {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 999")]
             let turn = (random_fraction() * 1_000.0) as usize;
-            Arc::new(AsyncMutex::new(Seen { turn, ..Seen::default() }))
+            let seen = AsyncMutex::new(Seen { turn, ..Seen::default() });
+            Arc::new(ModelPool { seen, ..ModelPool::default() })
         };
-        models.entry((model.provider, model.provider_model.clone())).or_insert_with(seen).clone()
+        models.entry((provider, model.clone())).or_insert_with(new).clone()
     }
 
     /// Reads scopes and keys unless the last look is younger than `fresh`.
@@ -337,12 +527,25 @@ impl Seen {
         self.round_trip = round_trip.max(self.round_trip / 2);
     }
 
+    /// Calls that follow this process's first calls when those are granted.
+    fn promises(&self) -> u32 {
+        let at = now();
+        self.trials.iter().filter(|trial| trial.until > at).map(|trial| trial.promises).sum()
+    }
+
+    /// A first call is over.
+    fn ended(&mut self, slot: &Slot, ended: Ended) {
+        self.trials.retain(|trial| trial.project != slot.scope.project);
+        ended.key.into_iter().for_each(|key| self.put_key(key));
+        ended.scope.into_iter().for_each(|scope| self.put_scope(&slot.scope.project, Some(scope)));
+    }
+
     /// The scope as it is now; without one it is gone.
-    fn put_scope(&mut self, index: usize, scope: Option<Scope>) {
+    fn put_scope(&mut self, project: &ProjectName, scope: Option<Scope>) {
+        let Some(index) = self.scopes.iter().position(|other| other.project == *project) else { return };
         match (self.scopes.get_mut(index), scope) {
             (Some(place), Some(scope)) => *place = scope,
-            (Some(_), None) => drop(self.scopes.remove(index)),
-            (None, _) => {}
+            _ => drop(self.scopes.remove(index)),
         }
     }
 

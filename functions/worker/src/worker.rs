@@ -1,12 +1,14 @@
 //! From a message to a claimed job: slot, then claim. Waiting lives on the record: a message is never given back in
 //! order to wait, since each receive counts towards the dead-letter queue.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{
-    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, now, random_stamp,
+    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, now, random_fraction,
+    random_stamp,
 };
 use darkroom_core::breaker::Pass;
 use darkroom_core::id::ModelName;
@@ -14,17 +16,20 @@ use darkroom_core::job::{Job, Stage, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::key::KeyState;
 use darkroom_core::lifecycle::{Command, End, Ending, RefusedClaim, Seen, expires_at, refused_claim};
-use darkroom_core::limits::{AFTER_CALL, LEASE_MARGIN, LEASE_MAX, SWEEP_READ, WORKER_SETTLE_PATIENCE};
+use darkroom_core::limits::{
+    AFTER_CALL, LEASE_MARGIN, LEASE_MAX, SWEEP_READ, WAIT_LOOK, WORKER_SETTLE_PATIENCE,
+};
 use darkroom_core::message::JobMessage;
 use darkroom_core::model::{Model, ProviderName, routes};
 use darkroom_core::time::Timestamp;
 use darkroom_providers::Providers;
+use tokio::sync::Semaphore;
 
 use crate::breakers::{Breakers, Entry, Told};
 use crate::invocation::{Invocation, Slot};
-use crate::pool::{Asked, Pool};
+use crate::pool::{Ahead, Asked, Pool, Promise};
 
-/// Opening connections ahead of the first message may take this long of Lambda's ten seconds of initialisation.
+/// Each of the steps ahead of the first message may take this long of Lambda's ten seconds of initialisation.
 const WARM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a job whose model's keys are all out of use fails.
@@ -50,7 +55,15 @@ pub(crate) struct Worker {
     pub(crate) catalogue: Catalogue,
     pub(crate) providers: Providers,
     pub(crate) rules: WorkerRules,
+    /// Claims under way at a time, so that a large batch's do not hold up what was claimed.
+    pub(crate) claims: Semaphore,
 }
+
+/// The first signs of life of a fleet are spread over so long.
+const BEAT_SPREAD: Duration = Duration::from_secs(3);
+
+/// Claims under way at a time.
+pub(crate) const CLAIMS: usize = 16;
 
 /// A claimed job in this worker's hands.
 pub(crate) struct Held<'a> {
@@ -59,6 +72,10 @@ pub(crate) struct Held<'a> {
     pub(crate) way: Open<'a>,
     /// Calls of this attempt that were refused for their quota.
     pub(crate) refusals: u32,
+    /// Calls that were counted for this attempt and have not been made.
+    pub(crate) uncalled: u32,
+    /// When its record was last read or written.
+    pub(crate) seen_at: Timestamp,
 }
 
 /// What may be called.
@@ -67,6 +84,8 @@ pub(crate) struct Open<'a> {
     pub(crate) model: &'a Model,
     /// The slot, for a provider with keys.
     pub(crate) slot: Option<Slot>,
+    /// In place of the slot: it should come while the job is claimed.
+    pub(crate) promise: Option<Promise>,
     /// The breaker's pass, for a provider on the network.
     pub(crate) pass: Option<Pass>,
 }
@@ -82,40 +101,33 @@ pub(crate) enum Way<'a> {
 }
 
 impl Worker {
-    /// Opens the connections during initialisation; to KMS and the providers only when there are keys for them.
+    /// Opens the connections during initialisation, and reads what the first messages will ask for; KMS and the providers only
+    /// when there are keys for them. What fails or takes too long is left to the first message.
     pub(crate) async fn warm(&self) {
-        let (models, keys) = tokio::join!(self.catalogue.models(now()), self.keys.keys());
-        if let Some(error) = models.err() {
-            tracing::warn!(error = %error, "the connection to DynamoDB could not be opened ahead of the first message");
-        }
-        let active = keys.unwrap_or_default().into_iter().filter(|key| key.state == KeyState::Active);
-        let active: Vec<_> = active.collect();
-        let providers: Vec<_> = active.iter().map(|key| key.provider).collect();
-        let open = async {
-            match active.first() {
-                Some(key) => tokio::time::timeout(WARM_TIMEOUT, self.pool.warm(key)).await,
-                None => Ok(Ok(())),
-            }
-        };
-        let (opened, warmed) =
-            tokio::join!(open, tokio::time::timeout(WARM_TIMEOUT, self.providers.warm(&providers)));
-        match opened {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = %error, "KMS did not open a key ahead of the first call");
-            }
-            Err(_) => tracing::warn!("KMS did not answer ahead of the first call"),
-        }
-        match warmed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = %error, "the provider could not be reached ahead of the first call");
-            }
-            Err(_) => tracing::warn!("the provider did not answer ahead of the first call"),
-        }
+        let Some(keys) = in_time("the table of keys", self.keys.keys()).await else { return };
+        let active = keys.iter().filter(|key| key.state == KeyState::Active);
+        let providers: Vec<_> = active.map(|key| key.provider).collect();
+        let pool = in_time("the pool of keys", Box::pin(self.warm_pool(&providers)));
+        tokio::join!(pool, in_time("a provider", self.providers.warm(&providers)));
     }
 
-    /// Shows that it lives, beside the messages.
+    /// The catalogue, and keys, scopes and first secrets of every model of these providers.
+    async fn warm_pool(&self, providers: &[ProviderName]) -> Result<(), StoreError> {
+        let models = self.catalogue.models(now()).await?;
+        for model in models.iter().filter(|model| providers.contains(&model.provider)) {
+            self.pool.look_ahead(model).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows that it lives, beside the messages: some time in their first seconds, since a fleet that starts together writes
+    /// one record.
+    pub(crate) async fn beat_soon(&self) {
+        sleep_until(now().plus(BEAT_SPREAD.mul_f64(random_fraction()))).await;
+        self.beat().await;
+    }
+
+    /// Shows that it lives.
     pub(crate) async fn beat(&self) {
         if let Err(error) = self.beat.beat(now()).await {
             tracing::warn!(error = %error, "the worker's sign of life was not stored");
@@ -140,7 +152,7 @@ impl Worker {
             return self.end_pending(message, JobFailure::new(JobErrorCode::ModelRetired, detail)).await;
         };
         let Some(model) = models.get(at) else { return Ok(()) };
-        let way = match self.way(&models, model, invocation).await? {
+        let way = match self.way(&models, model, invocation, Ahead::May).await? {
             Way::Open(way) => way,
             Way::Wait(until, reason) => return self.defer(message, until, reason).await,
             Way::NoneUsable(missing) => {
@@ -157,7 +169,8 @@ impl Worker {
         }
         match self.claim(message, invocation.ends_at).await {
             Ok(Some(job)) => {
-                let held = Held { job, models: &models, way: *way, refusals: 0 };
+                let (refusals, uncalled, seen_at) = (0, 1, now());
+                let held = Held { job, models: &models, way: *way, refusals, uncalled, seen_at };
                 Box::pin(self.attempt(held, invocation)).await
             }
             refused => {
@@ -186,13 +199,16 @@ impl Worker {
         models: &'a [Model],
         model: &'a Model,
         invocation: &Invocation,
+        ahead: Ahead,
     ) -> Result<Way<'a>, StoreError> {
         let mut wait: Option<(Timestamp, WaitReason)> = None;
         let mut missing = None;
-        for route in routes(models, model) {
-            match self.route(route, invocation).await? {
+        for route in routes(models, model, &now().utc_day()) {
+            match self.route(route, &model.name, invocation, ahead).await? {
                 Way::Open(way) => {
-                    invocation.is_served(&model.name);
+                    if way.promise.is_none() {
+                        invocation.is_served(&model.name);
+                    }
                     return Ok(Way::Open(way));
                 }
                 Way::Wait(until, reason) if wait.is_none_or(|(earliest, _)| until < earliest) => {
@@ -207,7 +223,13 @@ impl Worker {
         Ok(wait.map_or(none, |(until, reason)| Way::Wait(until, reason)))
     }
 
-    async fn route<'a>(&self, model: &'a Model, invocation: &Invocation) -> Result<Way<'a>, StoreError> {
+    async fn route<'a>(
+        &self,
+        model: &'a Model,
+        asked: &ModelName,
+        invocation: &Invocation,
+        ahead: Ahead,
+    ) -> Result<Way<'a>, StoreError> {
         if let Some(missing) = self.providers.get(model.provider).missing_setting() {
             return Ok(Way::NoneUsable(missing));
         }
@@ -220,12 +242,23 @@ impl Worker {
             None
         };
         if !model.provider.needs_key() {
-            return Ok(Way::Open(Box::new(Open { model, slot: None, pass })));
+            return Ok(Way::Open(Box::new(Open { model, slot: None, promise: None, pass })));
         }
-        let asked = self.pool.slot(model, invocation).await;
-        let (until, way) = match asked {
+        // The probe is this call: it waits here for its slot, and nobody else makes it meanwhile.
+        let is_probe = pass.as_ref().is_some_and(|pass| pass.probe.is_some());
+        let ahead = if is_probe { Ahead::Not } else { ahead };
+        let (until, way) = match self.pool.slot(model, asked, invocation, ahead).await {
             Ok(Asked::Slot(slot)) => {
-                return Ok(Way::Open(Box::new(Open { model, slot: Some(*slot), pass })));
+                return Ok(Way::Open(Box::new(Open { model, slot: Some(*slot), promise: None, pass })));
+            }
+            // The pass is asked for again with the slot.
+            Ok(Asked::Promised(promise)) => {
+                return Ok(Way::Open(Box::new(Open {
+                    model,
+                    slot: None,
+                    promise: Some(promise),
+                    pass: None,
+                })));
             }
             Ok(Asked::FreeAt(at)) => (at, Ok(Way::Wait(at, WaitReason::Quota))),
             Ok(Asked::NoneUsable) => (now().plus(SWEEP_READ), Ok(Way::NoneUsable(NO_KEY))),
@@ -255,6 +288,8 @@ impl Worker {
 
     /// Takes the job and counts its first call; `None` when it is not to be drawn by this message.
     async fn claim(&self, message: &JobMessage, ends_at: Timestamp) -> Result<Option<Job>, StoreError> {
+        // The semaphore is never closed.
+        let _turn = self.claims.acquire().await;
         let (at, op) = (now(), random_stamp());
         let lease_until = ends_at.plus(LEASE_MARGIN).min(at.plus(LEASE_MAX));
         let claim = Command::Claim { now: at, lease_until, bounds: self.rules.bounds };
@@ -290,7 +325,7 @@ impl Worker {
             // Deferred already; a second message of the same job must not move it on.
             return Ok(());
         }
-        let command = Command::defer(&job, not_before, reason);
+        let command = Command::defer(&job, not_before.min(now().plus(WAIT_LOOK)), reason);
         if let Commit::Applied(job) = self.jobs.update(&job.id, &command, &random_stamp()).await? {
             tracing::info!(job.id = %job.id, wait.reason = reason.as_str(), wait.until = %not_before, "deferred");
         }
@@ -346,6 +381,16 @@ impl Worker {
     pub(crate) fn end(&self, at: Timestamp) -> End {
         End { now: at, expires_at: expires_at(at, self.rules.ttl_days) }
     }
+}
+
+/// What comes of a step ahead of the first message, if it succeeds in time.
+async fn in_time<T, E: Display>(peer: &str, step: impl Future<Output = Result<T, E>>) -> Option<T> {
+    match tokio::time::timeout(WARM_TIMEOUT, step).await {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => tracing::warn!(peer, error = %error, "not ready ahead of the first message"),
+        Err(_) => tracing::warn!(peer, "did not answer ahead of the first message"),
+    }
+    None
 }
 
 #[expect(clippy::disallowed_methods, reason = "the wait for a slot's second")]

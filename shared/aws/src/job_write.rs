@@ -32,11 +32,17 @@ pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
             waiting(write, *now, *not_before, *not_before, WaitReason::Retry)
         }
         // A claim has counted the try, so there is one to give back.
-        Command::Release { attempt, now, not_before, reason } => {
+        Command::Release { attempt, now, not_before, reason, uncalled } => {
             let write = held(write, *attempt)
                 .require_absent(name::CANCEL_REQUESTED)
                 .require(name::TRIES, ">=", number(1_u32))
                 .subtract(name::TRIES, 1);
+            let write = match uncalled {
+                0 => write,
+                calls => {
+                    write.require(name::CALLS, ">=", number(*calls)).subtract(name::CALLS, u64::from(*calls))
+                }
+            };
             waiting(write, *now, *not_before, *not_before, *reason)
         }
         Command::Defer { attempt, not_before, reason } => write

@@ -45,6 +45,16 @@ pub enum Written<T> {
     Refused(Option<T>),
 }
 
+impl<T> Written<T> {
+    /// The value as it is now, whoever wrote it.
+    pub fn into_current(self) -> Option<T> {
+        match self {
+            Self::Applied(value) => Some(value),
+            Self::Refused(value) => value,
+        }
+    }
+}
+
 /// The same for an item.
 pub(crate) enum Stamped {
     Applied,
@@ -164,6 +174,7 @@ impl KeyTable {
             .get_item()
             .table_name(&self.table)
             .set_key(Some(key.attributes()))
+            .consistent_read(matches!(key, Key::ApiKey(..)))
             .send()
             .await
             .map(|answer| answer.item)
@@ -250,7 +261,8 @@ impl KeyTable {
         }
     }
 
-    /// All of a partition, strongly consistent.
+    /// All of a partition, strongly consistent. An item that cannot be read is logged and left out: it must not stop what goes
+    /// by the others.
     pub(crate) async fn partition<T>(
         &self,
         partition: &str,
@@ -278,7 +290,12 @@ impl KeyTable {
             let answer =
                 query.send().await.map_err(|error| StoreError::from_sdk("DynamoDB", "Query keys", error))?;
             for item in answer.items() {
-                values.push(read(item).map_err(|problem| unreadable(item, &problem))?);
+                match read(item) {
+                    Ok(value) => values.push(value),
+                    Err(problem) => {
+                        tracing::error!(error = %unreadable(item, &problem), "an item is left out");
+                    }
+                }
             }
             start = answer.last_evaluated_key().cloned();
             if start.is_none() {

@@ -146,19 +146,29 @@ impl Sweep {
         let mut jobs = self.jobs.read_many(&ids).await?;
         let oldest_due = jobs.iter().filter_map(Job::due_at).min().map(|due_at| now.since(due_at));
         jobs.sort_by_key(waits_since);
-        let mut paces = self.paces(&jobs, now).await?;
+        let mut paces = self.paces(&jobs, now).await;
         let mut acts = Vec::new();
         for job in jobs {
             let mut action = sweep_action(&job, now, &self.rules);
-            if let Some(pace) = paces.get_mut(&job.order.model) {
-                action = paced(&job, action, pace, now, &self.rules);
-            }
-            if let SweepAction::Send { delay, .. } = &action
-                && !dry_run
-            {
-                self.promised.add(&job.order.model, now.plus(*delay));
+            match &mut paces {
+                Ok(paces) => {
+                    if let Some(pace) = paces.get_mut(&job.order.model) {
+                        action = paced(&job, action, pace, now, &self.rules);
+                        if let SweepAction::Send { delay, .. } = &action
+                            && !dry_run
+                        {
+                            self.promised.add(&job.order.model, now.plus(*delay));
+                        }
+                    }
+                }
+                // Nothing is woken without a pace; what is lost or over is seen to all the same.
+                Err(_) if matches!(action, SweepAction::Send { .. }) => continue,
+                Err(_) => {}
             }
             acts.extend(Act::of(job, action));
+        }
+        if let Err(error) = paces {
+            tracing::error!(error = %error, "sweep: the pool could not be read; no waiting job was sent");
         }
         Ok(SweepReport { jobs: self.carry_out(acts, now, dry_run).await, oldest_due, complete })
     }
@@ -188,7 +198,7 @@ impl Sweep {
         now: Timestamp,
     ) -> Result<Option<Pace>, StoreError> {
         let mut first = None;
-        for route in routes(models, model) {
+        for route in routes(models, model, &now.utc_day()) {
             if !route.provider.has_breaker() {
                 return Ok(None);
             }

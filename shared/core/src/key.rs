@@ -196,3 +196,10 @@ pub struct Scope {
     /// Rises with every write; each write names the one it saw.
     pub version: u64,
 }
+
+impl Scope {
+    /// Calls that follow its first one when that is granted: the rest of a minute.
+    pub const fn promises(&self) -> u32 {
+        self.requests_per_minute.saturating_sub(1)
+    }
+}

@@ -72,6 +72,8 @@ pub enum Command {
         not_before: Timestamp,
         /// What it waits for.
         reason: WaitReason,
+        /// Calls that were counted and not made: given back, too.
+        uncalled: u32,
     },
     /// A picture came: also that of an older attempt, as long as the job is not settled.
     Capture {
@@ -216,9 +218,15 @@ impl Command {
     }
 
     /// [`Command::Release`] of the job that its holder has. The wait ends with the deadline at the latest.
-    pub fn release(job: &Job, now: Timestamp, not_before: Timestamp, reason: WaitReason) -> Self {
+    pub fn release(
+        job: &Job,
+        now: Timestamp,
+        not_before: Timestamp,
+        reason: WaitReason,
+        uncalled: u32,
+    ) -> Self {
         let not_before = reason.wakes_at(not_before).min(job.order.deadline_at);
-        Self::Release { attempt: job.attempt, now, not_before, reason }
+        Self::Release { attempt: job.attempt, now, not_before, reason, uncalled }
     }
 
     /// [`Command::Defer`] of the job as it was read. The wait ends with the deadline at the latest.
@@ -284,12 +292,13 @@ pub fn apply(job: &Job, command: &Command, op: Stamp) -> Result<Job, Rejection> 
             let pending = waiting(*now, *not_before, WaitReason::Retry);
             Job { last_failure: Some(*code), stage: Stage::Pending(pending), ..job.clone() }
         }
-        (Command::Release { attempt, now, not_before, reason }, Stage::Processing(p)) => {
+        (Command::Release { attempt, now, not_before, reason, uncalled }, Stage::Processing(p)) => {
             same_attempt(job, *attempt)?;
             not_cancelled(p)?;
             // A claim has counted the try, so there is one to give back.
             let tries = job.tries.checked_sub(1).ok_or(Rejection::Changed)?;
-            Job { tries, stage: Stage::Pending(waiting(*now, *not_before, *reason)), ..job.clone() }
+            let calls = job.calls.checked_sub(*uncalled).ok_or(Rejection::Changed)?;
+            Job { tries, calls, stage: Stage::Pending(waiting(*now, *not_before, *reason)), ..job.clone() }
         }
         (Command::Defer { attempt, not_before, reason }, Stage::Pending(p)) => {
             same_attempt(job, *attempt)?;

@@ -65,6 +65,9 @@ pub const INFLIGHT_MAX: u64 = 100;
 /// Days a settled record is kept.
 pub const TTL_DAYS: u64 = 90;
 
+/// A job that waits for quota or a breaker is looked at again at least this often: a person may have added a key or cleared a
+/// scope, and its time may be over before.
+pub const WAIT_LOOK: Duration = Duration::from_secs(300);
 /// The provider's minute.
 pub const QUOTA_MINUTE: Duration = Duration::from_secs(60);
 /// Reservations of one minute are kept in at most this many blocks per scope.

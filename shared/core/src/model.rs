@@ -108,12 +108,14 @@ impl Model {
 }
 
 /// Who may draw a job of `model`, in the order of preference: the model itself, then its fallback. The procedural
-/// generator stands in for nobody: a picture that was not asked for is worse than none.
-pub fn routes<'a>(models: &'a [Model], model: &'a Model) -> impl Iterator<Item = &'a Model> {
-    let fallback = model.fallback.as_ref().and_then(|name| {
-        models.iter().find(|other| other.name == *name && other.provider != ProviderName::Local)
-    });
-    std::iter::once(model).chain(fallback.filter(|other| other.name != model.name))
+/// generator stands in for nobody: a picture that was not asked for is worse than none. `day` is today in UTC: a model that
+/// is no longer offered stands in for nobody either.
+pub fn routes<'a>(models: &'a [Model], model: &'a Model, day: &str) -> impl Iterator<Item = &'a Model> {
+    let fallback = model.fallback.as_ref().and_then(|name| models.iter().find(|other| other.name == *name));
+    let may_draw = |other: &&Model| {
+        other.provider != ProviderName::Local && other.is_offered(day) && other.name != model.name
+    };
+    std::iter::once(model).chain(fallback.filter(may_draw))
 }
 
 /// What a request for a model finds.

@@ -65,11 +65,14 @@ pub struct Ask {
     pub minute: Duration,
     /// How long the first call of an unproven scope or key may take.
     pub trial: Duration,
+    /// So many of the wanted calls follow the asker's own first calls that are under way, when those are answered. For the
+    /// choice among scopes: more first calls than are of use are left to others.
+    pub promised: u32,
 }
 
-/// How much later than its moment a call may reach the provider, against any other call: 1/200 of the minute.
+/// How much later than its moment a call may reach the provider, against any other call: 1/400 of the minute.
 pub fn guard(minute: Duration) -> Duration {
-    minute / 200
+    minute / 400
 }
 
 /// How much later than its moment a call may be sent; the rest of the guard is the network's. A slot that is older is not used.

@@ -7,7 +7,7 @@ use crate::job_error::{JobErrorCode, JobFailure};
 use crate::lifecycle::{
     Bounds, Command, End, Ending, Seen, SeenProcessing, deadline_over, expires_at, next_wake,
 };
-use crate::limits::WAKES_MAX;
+use crate::limits::{WAIT_LOOK, WAKES_MAX};
 use crate::pace::Pace;
 use crate::time::{Timestamp, readable};
 
@@ -127,11 +127,11 @@ pub fn paced(job: &Job, action: SweepAction, pace: &mut Pace, now: Timestamp, ru
         // It waits for a later look already.
         return SweepAction::Leave;
     }
-    let starts_at = turn.at.max(now.plus(*delay));
+    let starts_at = turn.reason.wakes_at(turn.at).max(now.plus(*delay));
     if !turn.is_firm || starts_at > now.plus(rules.ahead) {
         let over_at = over_at(job, pending, rules);
-        let command =
-            Command::Defer { attempt: job.attempt, not_before: starts_at.min(over_at), reason: turn.reason };
+        let not_before = starts_at.min(over_at).min(now.plus(WAIT_LOOK));
+        let command = Command::Defer { attempt: job.attempt, not_before, reason: turn.reason };
         return SweepAction::Wait { command };
     }
     send(job, pending, starts_at, now, rules)

@@ -216,7 +216,7 @@ fn answer(world: &World, step: Step, attempt: u32, config: Config) -> Command {
         }
         Step::Release(_) => {
             let mine = Job { attempt, ..Job::clone(&world.job) };
-            Command::release(&mine, world.now(), world.now().plus(seconds(1)), WaitReason::Quota)
+            Command::release(&mine, world.now(), world.now().plus(seconds(1)), WaitReason::Quota, 0)
         }
         Step::OtherKey(_) => Command::CountCall { attempt, calls_max: config.bounds.calls_max },
         _ => end_held(attempt, Ending::Failed(failure())),

@@ -12,7 +12,9 @@ use darkroom_core::breaker::{Breaker, OpenReason, State};
 use darkroom_core::job::{Job, Pending, Stage, Status, WaitReason};
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState};
 use darkroom_core::lifecycle::{Bounds, Command, apply};
-use darkroom_core::limits::{CALLS_MAX, LEASE_MAX, QUOTA_MINUTE, SLOT_WAIT_MAX, SWEEP_READ};
+use darkroom_core::limits::{
+    CALLS_MAX, LEASE_MAX, QUOTA_MINUTE, SLOT_EARLY, SLOT_WAIT_MAX, SWEEP_READ, WAIT_LOOK,
+};
 use darkroom_core::pace::{Pace, Turn};
 use darkroom_core::pool::{Choice, choose};
 use darkroom_core::quota::{Ask, Reservation, guard, reserve};
@@ -166,22 +168,31 @@ fn a_message_goes_out_for_its_turn_within_the_look_and_otherwise_the_job_waits_o
     let used_at = |second| {
         let mut used = scopes.clone();
         let now = at(second);
-        let ask = Ask { now, horizon: seconds(0), wanted: 1, minute: QUOTA_MINUTE, trial: seconds(110) };
+        let ask = Ask {
+            now,
+            horizon: seconds(0),
+            wanted: 1,
+            minute: QUOTA_MINUTE,
+            trial: seconds(110),
+            promised: 0,
+        };
         let Reservation::Slots(slots) = reserve(&used[0], &ask) else { panic!("no slot") };
         used[0].usage = slots.usage;
         used
     };
     let free_at = |second: u64| pace(&used_at(second - 60), &keys, &Breaker::default(), &[]);
-    let just = |second: u64| minute_after(second - 60);
+    // Woken a little before its turn.
+    let early = |second: u64| minute_after(second - 60).minus(SLOT_EARLY);
     for (due_at, mut pace, expected) in [
         (990, pace(&scopes, &keys, &Breaker::default(), &[]), sent(990, at(NOW))),
         // The later of its own second and its turn.
         (1_015, pace(&scopes, &keys, &Breaker::default(), &[]), sent(1_015, at(1_015))),
-        (990, free_at(1_010), sent(990, just(1_010))),
+        (990, free_at(1_010), sent(990, early(1_010))),
         (1_015, free_at(1_010), sent(1_015, at(1_015))),
-        (990, free_at(1_019), sent(990, just(1_019))),
-        (990, free_at(1_020), waits(just(1_020), WaitReason::Quota)),
-        (990, free_at(1_055), waits(just(1_055), WaitReason::Quota)),
+        (990, free_at(1_002), sent(990, at(NOW))),
+        (990, free_at(1_022), sent(990, early(1_022))),
+        (990, free_at(1_023), waits(early(1_023), WaitReason::Quota)),
+        (990, free_at(1_055), waits(early(1_055), WaitReason::Quota)),
         // Not due: it does not take a turn.
         (1_021, pace(&scopes, &keys, &Breaker::default(), &[]), SweepAction::Leave),
         // The prober's second, within the look and beyond it.
@@ -214,7 +225,8 @@ fn no_job_waits_for_its_turn_past_its_end() {
         SweepAction::Wait { command: Command::Defer { not_before, .. } } => not_before,
         other => panic!("{other:?}"),
     };
-    assert_eq!(not_before(&waiting(500, 990), &open(9_000)), at(3_600));
+    // However long it is, it is looked at again within minutes: a key may have been added.
+    assert_eq!(not_before(&waiting(500, 990), &open(9_000)), at(NOW).plus(WAIT_LOOK));
     let mut short = waiting(500, 990);
     short.order.deadline_at = at(1_100);
     assert_eq!(not_before(&short, &open(9_000)), at(1_100));
@@ -239,7 +251,14 @@ fn used_scopes() -> impl Strategy<Value = Vec<Scope>> {
         for pause in pauses {
             time = (time + pause).min(NOW);
             let now = at(time);
-            let ask = Ask { now, horizon: seconds(20), wanted: 1, minute: QUOTA_MINUTE, trial: seconds(110) };
+            let ask = Ask {
+                now,
+                horizon: seconds(20),
+                wanted: 1,
+                minute: QUOTA_MINUTE,
+                trial: seconds(110),
+                promised: 0,
+            };
             if let Reservation::Slots(slots) = reserve(&one, &ask) {
                 one.usage = slots.usage;
             }
@@ -310,7 +329,8 @@ proptest! {
         match look(&job, &mut pace) {
             SweepAction::Send { command, delay } => {
                 prop_assert!(delay <= rules().ahead && turn.is_firm);
-                prop_assert_eq!(at(NOW).plus(delay), turn.at.max(at(due_at)));
+                let wakes_at = turn.reason.wakes_at(turn.at);
+                prop_assert_eq!(at(NOW).plus(delay), wakes_at.max(at(due_at)).max(at(NOW)));
                 prop_assert!(apply(&job, &command, stamp(9)).is_ok());
             }
             SweepAction::Wait { command } => {
@@ -318,7 +338,8 @@ proptest! {
                 let Stage::Pending(next) = next.stage else { panic!("not waiting") };
                 prop_assert!(next.not_before <= job.order.deadline_at && next.not_before > at(NOW));
                 prop_assert_eq!(next.due_at, next.not_before);
-                prop_assert!(!turn.is_firm || turn.at.max(at(due_at)) > at(NOW).plus(rules().ahead));
+                let wakes_at = turn.reason.wakes_at(turn.at);
+                prop_assert!(!turn.is_firm || wakes_at.max(at(due_at)) > at(NOW).plus(rules().ahead));
             }
             SweepAction::Leave => {
                 let waits = due_at > NOW && !turn.is_firm;
@@ -444,12 +465,21 @@ impl Backlog {
             jobs.iter().copied().filter(|job| self.jobs[*job].status() == Status::Pending).collect();
         while !left.is_empty() {
             let wanted = u32::try_from(left.len()).unwrap();
-            let ask = Ask { now, horizon: SLOT_WAIT_MAX, wanted, minute: QUOTA_MINUTE, trial: seconds(110) };
+            let ask = Ask {
+                now,
+                horizon: SLOT_WAIT_MAX,
+                wanted,
+                minute: QUOTA_MINUTE,
+                trial: seconds(110),
+                promised: 0,
+            };
             match choose(&self.scopes, &self.keys, &ask, self.called.len()) {
-                Choice::Reserve(pick) => {
-                    self.scopes[pick.scope].usage = pick.slots.usage;
-                    for slot in pick.slots.at {
-                        self.at(slot, Event::Calls(left.remove(0), pick.scope));
+                Choice::Reserve(picks) => {
+                    for pick in picks {
+                        self.scopes[pick.scope].usage = pick.slots.usage;
+                        for slot in pick.slots.at {
+                            self.at(slot, Event::Calls(left.remove(0), pick.scope));
+                        }
                     }
                 }
                 Choice::FreeAt(free_at) => {

@@ -12,7 +12,7 @@ use darkroom_core::key::{
     ApiKey, CoolReason, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState, Standing,
 };
 use darkroom_core::limits::{QUOTA_MINUTE, SLOT_WAIT_MAX};
-use darkroom_core::pool::{Choice, Pick, choose};
+use darkroom_core::pool::{Choice, Pick, choose, sending};
 use darkroom_core::quota::{Ask, Reservation, guard, reserve};
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ use proptest::prelude::*;
 const TRIAL: Duration = Duration::from_secs(110);
 
 fn ask(now: Timestamp, wanted: u32) -> Ask {
-    Ask { now, horizon: SLOT_WAIT_MAX, wanted, minute: QUOTA_MINUTE, trial: TRIAL }
+    Ask { now, horizon: SLOT_WAIT_MAX, wanted, minute: QUOTA_MINUTE, trial: TRIAL, promised: 0 }
 }
 
 fn off(key: ApiKey) -> ApiKey {
@@ -56,11 +56,17 @@ fn disabled(number: usize) -> Scope {
     Scope { state: ScopeState::Disabled { reason: ScopeDisabled::ZeroQuota, at: at(0) }, ..scope(number, 2) }
 }
 
-fn picked(scopes: &[Scope], keys: &[ApiKey], ask: &Ask, turn: usize) -> Pick {
+/// The blocks that are reserved at once.
+fn blocks(scopes: &[Scope], keys: &[ApiKey], ask: &Ask, turn: usize) -> Vec<Pick> {
     match choose(scopes, keys, ask, turn) {
-        Choice::Reserve(pick) => pick,
+        Choice::Reserve(picks) => picks,
         other => panic!("{other:?}"),
     }
+}
+
+/// The first of them.
+fn picked(scopes: &[Scope], keys: &[ApiKey], ask: &Ask, turn: usize) -> Pick {
+    blocks(scopes, keys, ask, turn).remove(0)
 }
 
 /// Scope, keys and seconds from 0 of the pick.
@@ -230,12 +236,15 @@ fn keys() -> impl Strategy<Value = Vec<ApiKey>> {
     proptest::collection::vec(one, 0..8)
 }
 
-/// The moments that this scope has for a call with any of its keys; none while its first call or its only keys' are under way.
+/// The moments that this scope has for a call with any of its keys; none while its first call or its only keys' are under way,
+/// or when it would be a first call and enough is promised.
 fn moments(scope: &Scope, keys: &[ApiKey], ask: &Ask) -> Vec<Timestamp> {
+    let may_try = ask.promised < ask.wanted;
     let is_usable = |key: &&ApiKey| {
         key.project == scope.project
             && key.state == KeyState::Active
             && key.standing.on_trial(ask.now).is_none()
+            && (may_try || key.standing.is_proven() && scope.standing.is_proven())
     };
     match reserve(scope, ask) {
         Reservation::Slots(slots) if keys.iter().any(|key| is_usable(&key)) => slots.at,
@@ -270,9 +279,47 @@ fn check_pick(pick: &Pick, scopes: &[Scope], keys: &[ApiKey], ask: &Ask) -> Resu
     }
     // A block is not cut without need.
     let room = moments(chosen, keys, ask);
-    let sooner = room.iter().filter(|moment| runner_up.is_none_or(|other| **moment <= other)).count();
+    let is_now = |moment: Timestamp| ask.promised == 0 || moment < ask.now.plus(QUOTA_MINUTE / 200);
+    let is_sooner = |moment: Timestamp| runner_up.is_none_or(|other| moment <= other) && is_now(moment);
+    let sooner = room.iter().filter(|moment| is_sooner(**moment)).count();
+    let unpromised = ask.wanted.saturating_sub(ask.promised);
+    let free_now = room.iter().filter(|moment| is_now(**moment)).count();
+    let of_use = if free_now == 0 { unpromised as usize } else { free_now };
+    prop_assert!(pick.keys.len() <= of_use || ask.promised == 0, "a later moment than is of use");
     let is_known = keys[pick.keys[0]].standing.is_proven();
     prop_assert!(!is_known || pick.keys.len() >= sooner, "{} of {}", pick.keys.len(), sooner);
+    Ok(())
+}
+
+/// Each block may be used after those before it, no scope has two, and all of them have no more calls than were asked for.
+fn check_picks(
+    picks: &[Pick],
+    mut scopes: Vec<Scope>,
+    mut keys: Vec<ApiKey>,
+    mut ask: Ask,
+) -> Result<(), TestCaseError> {
+    prop_assert!(!picks.is_empty());
+    for pick in picks {
+        check_pick(pick, &scopes, &keys, &ask)?;
+        let is_trial = !pick.slots.standing.is_proven() || !keys[pick.keys[0]].standing.is_proven();
+        prop_assert!(!is_trial || ask.promised < ask.wanted, "a first call more than is of use");
+        let calls = u32::try_from(pick.keys.len()).unwrap();
+        ask.wanted -= calls;
+        ask.now = ask.now.plus(sending(calls, QUOTA_MINUTE));
+        let scope = &mut scopes[pick.scope];
+        (scope.usage, scope.standing) = (pick.slots.usage.clone(), pick.slots.standing);
+        if is_trial {
+            ask.promised += scope.requests_per_minute - 1;
+        }
+        let key = &mut keys[pick.keys[0]];
+        if !key.standing.is_proven() {
+            key.standing = Standing::Unproven { trial_until: pick.slots.at[0].plus(ask.trial) };
+        }
+    }
+    let mut chosen: Vec<_> = picks.iter().map(|pick| pick.scope).collect();
+    chosen.sort_unstable();
+    chosen.dedup();
+    prop_assert_eq!(chosen.len(), picks.len(), "two blocks of a scope");
     Ok(())
 }
 
@@ -290,7 +337,7 @@ proptest! {
         let ask = Ask { horizon, ..ask(at(100), wanted) };
         let free: Vec<_> = scopes.iter().flat_map(|scope| moments(scope, &keys, &ask)).collect();
         match choose(&scopes, &keys, &ask, turn) {
-            Choice::Reserve(pick) => check_pick(&pick, &scopes, &keys, &ask)?,
+            Choice::Reserve(picks) => check_picks(&picks, scopes, keys, ask)?,
             Choice::OnTrial(until) => {
                 prop_assert!(free.is_empty());
                 let standings = scopes.iter().map(|scope| scope.standing);
@@ -441,7 +488,7 @@ impl Fleet {
             (process.scopes, process.keys, process.read_at) = (self.scopes.clone(), self.keys.clone(), now);
         }
         match choose(&process.scopes, &process.keys, &ask(now, process.messages), process.turn) {
-            Choice::Reserve(pick) => self.reserves(now, number, &pick),
+            Choice::Reserve(picks) => self.reserves(now, number, &picks),
             Choice::OnTrial(_) => {
                 process.read_at = Timestamp::EPOCH;
                 self.in_millis(now, 50, 300, Event::Ask(number));
@@ -455,13 +502,23 @@ impl Fleet {
         }
     }
 
-    /// Writes what was picked if nobody has written the scope, and the key on trial, since they were read.
-    fn reserves(&mut self, now: Timestamp, number: usize, pick: &Pick) {
+    /// Writes what was picked where nobody has written the scope, and the key on trial, since they were read.
+    fn reserves(&mut self, now: Timestamp, number: usize, picks: &[Pick]) {
+        let last = picks.iter().filter_map(|pick| self.reserve(number, pick)).max();
+        match last {
+            None => self.in_millis(now, 5, 40, Event::Ask(number)),
+            Some(_) if self.processes[number].messages > 0 => self.in_millis(now, 2, 5, Event::Ask(number)),
+            Some(last) => self.in_millis(last, 2, 3_000, Event::Ask(number)),
+        }
+    }
+
+    /// The last second of a block; `None` after a lost race.
+    fn reserve(&mut self, number: usize, pick: &Pick) -> Option<Timestamp> {
         let process = &mut self.processes[number];
         let (stored, copy) = (&mut self.scopes[pick.scope], &mut process.scopes[pick.scope]);
         if stored.version != copy.version {
             *copy = stored.clone();
-            return self.in_millis(now, 5, 40, Event::Ask(number));
+            return None;
         }
         stored.usage = pick.slots.usage.clone();
         stored.standing = pick.slots.standing;
@@ -474,22 +531,22 @@ impl Fleet {
             if stored.version != copy.version {
                 *copy = stored.clone();
                 self.end_scope_trial(pick.scope, pick.slots.standing, Standing::UNTRIED);
-                return self.in_millis(now, 5, 40, Event::Ask(number));
+                return None;
             }
             stored.standing = Standing::Unproven { trial_until: pick.slots.at[0].plus(TRIAL) };
             stored.version += 1;
             *copy = stored.clone();
         }
         process.messages -= u32::try_from(pick.keys.len()).unwrap();
-        let (more, last) = (process.messages > 0, *pick.slots.at.last().unwrap());
-        for (slot, key) in pick.slots.at.iter().zip(&pick.keys) {
+        let slots = pick.slots.at.iter().copied();
+        for (slot, key) in slots.zip(&pick.keys) {
             let key_standing = self.keys[*key].standing;
             let call =
                 Call { scope: pick.scope, scope_standing: pick.slots.standing, key: *key, key_standing };
             // Within the guard, both ends of it included.
-            self.in_millis(*slot, 0, 301, Event::Arrives(call));
+            self.in_millis(slot, 0, 151, Event::Arrives(call));
         }
-        self.in_millis(if more { now } else { last }, 2, if more { 5 } else { 3_000 }, Event::Ask(number));
+        pick.slots.at.last().copied()
     }
 
     fn arrives(&mut self, now: Timestamp, call: Call) {

@@ -31,14 +31,14 @@ pub(crate) struct Arguments {
     /// Runs of each; three are what the claims are made on.
     #[arg(long, value_name = "N", default_value_t = 1)]
     runs: usize,
-    /// Messages per invocation, instead of as many as make 200 jobs in hand, at least 10.
+    /// Messages per invocation, instead of as many as put the run's jobs in hand, in tens and at least 10.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
 }
 
-/// Jobs in the workers' hands at a time: more than the provider's minute has calls (170), so that quota is measured and
-/// not concurrency.
-const IN_HAND: usize = 200;
+/// Jobs in the workers' hands at a time, or as many as ten messages per process make: an invocation takes new ones only when
+/// all of its own are done, and quota is measured, not concurrency.
+const IN_HAND: usize = 600;
 /// Messages per invocation at least: the template's.
 const BATCH_MIN: usize = 10;
 
@@ -49,7 +49,8 @@ pub(crate) async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let mut uses = Vec::new();
     for variant in variants {
         for &processes in &arguments.processes {
-            let batch = arguments.batch.unwrap_or((IN_HAND / processes.max(1)).max(BATCH_MIN));
+            let tens = IN_HAND / processes.max(1) / BATCH_MIN;
+            let batch = arguments.batch.unwrap_or(tens.max(1) * BATCH_MIN);
             let setup = Setup { plan: variant.plan(), processes, batch };
             for number in 1..=arguments.runs {
                 let name = format!("{} {processes}×{batch} #{number}", variant.name());

@@ -51,6 +51,9 @@ pub struct LocalSettings {
     pub consuming: bool,
     /// Whether the functions' requests to DynamoDB are counted, at the cost of a hop for each.
     pub count_dynamodb: bool,
+    /// Every so manieth of the functions' transactions is cancelled as one that met another, where requests are counted; 0
+    /// for none.
+    pub conflict_every: u64,
     /// Whether the schedule runs: a test that sweeps by hand wants no other sweeper.
     pub scheduled: bool,
 }
@@ -70,6 +73,7 @@ impl LocalSettings {
             batching_window: None,
             consuming: true,
             count_dynamodb: false,
+            conflict_every: 0,
             scheduled: true,
         }
     }
@@ -207,6 +211,7 @@ fn aws_settings(settings: &LocalSettings) -> darkroom_local_aws::Settings {
         account_id: ACCOUNT.to_owned(),
         ports: Ports::default(),
         count_dynamodb: settings.count_dynamodb,
+        conflict_every: settings.conflict_every,
         ..darkroom_local_aws::Settings::new(settings.data.join("aws"), credentials)
     }
 }

@@ -21,11 +21,14 @@ pub struct Settings {
     pub ttl_sweep_interval: Duration,
     /// Whether DynamoDB's requests and capacity units are counted. Each request then takes one more hop on loopback.
     pub count_dynamodb: bool,
+    /// Every so manieth transaction is cancelled as one that met another (`TransactionConflict`), where requests are
+    /// counted; 0 for none.
+    pub conflict_every: u64,
 }
 
 impl Settings {
     /// Settings for `data_dir`, with any free ports, region `us-east-1`, account `000000000000` and a sweep
-    /// for expired items each minute, and DynamoDB uncounted.
+    /// for expired items each minute, and DynamoDB uncounted and without conflicts.
     pub fn new(data_dir: impl Into<PathBuf>, credentials: Credentials) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -35,6 +38,7 @@ impl Settings {
             ports: Ports::default(),
             ttl_sweep_interval: Duration::from_secs(60),
             count_dynamodb: false,
+            conflict_every: 0,
         }
     }
 }

@@ -276,9 +276,11 @@ pub(crate) fn commands() -> impl Strategy<Value = Command> {
             not_before,
             code: JobErrorCode::NoImage
         }),
-        (attempt.clone(), times(), times(), reasons()).prop_map(|(attempt, now, not_before, reason)| {
-            Command::Release { attempt, now, not_before, reason }
-        }),
+        (attempt.clone(), times(), times(), reasons(), 0..3_u32).prop_map(
+            |(attempt, now, not_before, reason, uncalled)| {
+                Command::Release { attempt, now, not_before, reason, uncalled }
+            }
+        ),
         (attempt.clone(), times(), reasons()).prop_map(|(attempt, not_before, reason)| Command::Defer {
             attempt,
             not_before,
@@ -330,8 +332,8 @@ fn aim(job: &Job, command: Command) -> Command {
         Command::Retry { now, not_before, code, .. } => {
             Command::Retry { attempt: job.attempt, now, not_before, code }
         }
-        Command::Release { now, not_before, reason, .. } => {
-            Command::Release { attempt: job.attempt, now, not_before, reason }
+        Command::Release { now, not_before, reason, uncalled, .. } => {
+            Command::Release { attempt: job.attempt, now, not_before, reason, uncalled }
         }
         Command::Defer { not_before, reason, .. } => {
             Command::Defer { attempt: job.attempt, not_before, reason }

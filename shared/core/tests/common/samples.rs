@@ -18,7 +18,8 @@ pub(crate) fn retry(attempt: u32) -> Command {
 }
 
 pub(crate) fn release(attempt: u32) -> Command {
-    Command::Release { attempt, now: at(NOW), not_before: at(NOW + 30), reason: WaitReason::BreakerOpen }
+    let reason = WaitReason::BreakerOpen;
+    Command::Release { attempt, now: at(NOW), not_before: at(NOW + 30), reason, uncalled: 1 }
 }
 
 pub(crate) fn capture(attempt: u32) -> Command {

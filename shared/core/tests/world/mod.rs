@@ -216,10 +216,11 @@ fn hash_command(command: &Command, hash: &mut DefaultHasher) {
         Command::CountCall { attempt, .. }
         | Command::EndHeld { attempt, .. }
         | Command::EndAsSeen { seen: Seen::Pending { attempt }, .. } => attempt.hash(hash),
-        Command::Retry { attempt, not_before, .. }
-        | Command::Release { attempt, not_before, .. }
-        | Command::Defer { attempt, not_before, .. } => {
+        Command::Retry { attempt, not_before, .. } | Command::Defer { attempt, not_before, .. } => {
             (attempt, not_before).hash(hash);
+        }
+        Command::Release { attempt, not_before, uncalled, .. } => {
+            (attempt, not_before, uncalled).hash(hash);
         }
         Command::Progress { attempt, now, progress } => (attempt, now, progress).hash(hash),
         Command::Capture { image, .. } => image.attempt.hash(hash),

@@ -5,6 +5,7 @@
 //! that did not ask finds one member more in it, which the SDKs ignore.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::SERVICE;
@@ -46,11 +47,19 @@ struct Counted {
     /// Names of each table's key attributes.
     keys: RwLock<HashMap<String, KeyNames>>,
     tally: Mutex<Tally>,
+    /// Every so manieth transaction meets another; 0 for none.
+    conflict_every: u64,
+    transactions: AtomicU64,
 }
 
 impl Counting {
     /// Serves `listener`, in front of the engine at this endpoint.
-    pub(crate) fn start(listener: TcpListener, engine: String, counters: Counters) -> Self {
+    pub(crate) fn start(
+        listener: TcpListener,
+        engine: String,
+        counters: Counters,
+        conflict_every: u64,
+    ) -> Self {
         let upstream = Client::builder(TokioExecutor::new()).build_http();
         let counted = Arc::new(Counted {
             engine,
@@ -58,6 +67,8 @@ impl Counting {
             counters,
             keys: RwLock::default(),
             tally: Mutex::default(),
+            conflict_every,
+            transactions: AtomicU64::new(0),
         });
         let router = Router::new()
             .fallback(any(pass))
@@ -91,6 +102,13 @@ async fn pass(State(counted): State<Arc<Counted>>, request: Request<Body>) -> Re
     let passed = async {
         let body = axum::body::to_bytes(body, MAX_REQUEST_BYTES).await.map_err(|error| error.to_string())?;
         let asked = counted.read(&head.headers, &body);
+        if let Some(asked) = asked.as_ref().filter(|asked| counted.meets_another(asked)) {
+            let cancelled = conflict(asked.writes.len());
+            counted.count(asked, StatusCode::BAD_REQUEST, &cancelled, at);
+            let mut answer = Response::new(Body::from(cancelled));
+            *answer.status_mut() = StatusCode::BAD_REQUEST;
+            return Ok(answer);
+        }
         let body = match &asked {
             Some(asked) if asked.tells_capacity => with_capacity(&body),
             _ => body,
@@ -128,7 +146,24 @@ fn with_capacity(body: &Bytes) -> Bytes {
     Bytes::from(counted)
 }
 
+/// DynamoDB's answer to a transaction that met another one on its first item.
+fn conflict(actions: usize) -> Vec<u8> {
+    let reason = |index: usize| json!({"Code": if index == 0 { "TransactionConflict" } else { "None" }});
+    let body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled, please refer cancellation reasons for specific reasons",
+        "CancellationReasons": (0..actions).map(reason).collect::<Vec<_>>(),
+    });
+    body.to_string().into_bytes()
+}
+
 impl Counted {
+    fn meets_another(&self, asked: &Asked) -> bool {
+        self.conflict_every > 0
+            && asked.operation == "TransactWriteItems"
+            && (self.transactions.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.conflict_every)
+    }
+
     /// `None` for what is no request of an operation.
     fn read(&self, headers: &HeaderMap, body: &[u8]) -> Option<Asked> {
         let target = headers.get("x-amz-target")?.to_str().ok()?;
