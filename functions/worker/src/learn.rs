@@ -108,7 +108,7 @@ impl Pool {
                 }
                 Written::Refused(None) => return Ok(false),
                 Written::Refused(Some(now)) => {
-                    let is_cleared = slot.key.standing.is_proven() && !now.standing.is_proven();
+                    let is_cleared = now.standing.is_cleared_since(slot.key.standing);
                     if now.state != KeyState::Active || is_cleared {
                         return Ok(false);
                     }

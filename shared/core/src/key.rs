@@ -94,6 +94,12 @@ impl Standing {
         }
     }
 
+    /// Whether a person has cleared it, or somebody has begun another trial, since a call was made with it as `called`: the
+    /// call's answer is about what it was.
+    pub fn is_cleared_since(self, called: Self) -> bool {
+        !self.is_proven() && self != called
+    }
+
     /// Whether calls are known to be accepted.
     pub const fn is_proven(self) -> bool {
         matches!(self, Self::Proven)

@@ -177,6 +177,47 @@ fn a_block_comes_from_one_scope_for_as_long_as_no_other_is_sooner() {
 }
 
 #[test]
+fn no_more_first_calls_are_begun_than_can_be_followed_up() {
+    let new: Vec<_> = (0..3).map(|number| untried_scope(scope(number, 5))).collect();
+    let keys = [key(0, 0), key(1, 0), key(2, 0)];
+    let begun = |wanted| blocks(&new, &keys, &ask(at(0), wanted), 0).len();
+    // Each promises four calls more.
+    assert_eq!([1, 2, 5, 6, 10, 11, 15, 90].map(begun), [1, 1, 1, 2, 2, 3, 3, 3]);
+    let promised = |promised, wanted| Ask { promised, horizon: seconds(90), ..ask(at(0), wanted) };
+    for (scopes, promised, expected) in [
+        // Everything is promised: nothing more is tried, and no later moment is taken.
+        (&new[..], promised(4, 4), None),
+        (&[full(0)], promised(4, 4), None),
+        // The rest takes one.
+        (&[full(0)], promised(3, 4), Some(1)),
+        (&[full(0)], promised(2, 4), Some(2)),
+        // What is free now is for whoever comes.
+        (&[scope(0, 5)], promised(9, 9), Some(5)),
+        (&[scope(0, 5)], promised(9, 3), Some(3)),
+    ] {
+        let calls = match choose(scopes, &keys, &promised, 0) {
+            Choice::Reserve(picks) => Some(picks.iter().map(|pick| pick.keys.len()).sum()),
+            Choice::OnTrial(until) => {
+                assert_eq!(until, at(110));
+                None
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(calls, expected, "{promised:?} of {scopes:?}");
+    }
+}
+
+#[test]
+fn blocks_of_one_choice_are_as_far_apart_as_their_calls_take_to_be_sent() {
+    let (scopes, keys) = pool(&[10, 10, 10]);
+    let picks = blocks(&scopes, &keys, &ask(at(0), 25), 0);
+    let moments: Vec<_> = picks.iter().map(|pick| (pick.scope, pick.keys.len(), pick.slots.at[0])).collect();
+    let ten = sending(10, QUOTA_MINUTE);
+    assert!(ten > Duration::ZERO);
+    assert_eq!(moments, [(0, 10, at(0)), (1, 10, at(0).plus(ten)), (2, 5, at(0).plus(ten).plus(ten))]);
+}
+
+#[test]
 fn scopes_and_keys_take_turns() {
     let (scopes, keys) = pool(&[10, 10, 10]);
     let chosen: Vec<_> = (0..7).map(|turn| picked(&scopes, &keys, &ask(at(0), 4), turn).scope).collect();
@@ -189,6 +230,23 @@ fn scopes_and_keys_take_turns() {
     assert_eq!(brief(&picked(&scopes[..1], &shared, &ask(at(0), 5), 0)).1, [0, 3, 0, 3, 0]);
     assert_eq!(brief(&picked(&scopes[..1], &shared, &ask(at(0), 5), 1)).1, [3, 0, 3, 0, 3]);
     assert_eq!(brief(&picked(&scopes[..1], &shared, &ask(at(0), 50), 0)).2.len(), 10, "and its limit");
+}
+
+#[test]
+fn an_answer_is_not_about_a_key_that_a_person_has_cleared_since() {
+    for (called, now, is_cleared) in [
+        (Standing::Proven, Standing::Proven, false),
+        (trial(70), trial(70), false),
+        // Another call was answered well.
+        (trial(70), Standing::Proven, false),
+        (Standing::Proven, Standing::UNTRIED, true),
+        (Standing::Proven, trial(90), true),
+        (trial(70), Standing::UNTRIED, true),
+        // Somebody else is trying it: that answer tells.
+        (trial(70), trial(90), true),
+    ] {
+        assert_eq!(now.is_cleared_since(called), is_cleared, "{called:?} {now:?}");
+    }
 }
 
 fn standings() -> impl Strategy<Value = Standing> {
