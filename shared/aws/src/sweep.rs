@@ -190,36 +190,35 @@ impl Sweep {
         Ok(paces)
     }
 
-    /// The pace of the first of the model's routes whose breaker is closed, or else of the model itself.
+    /// The pace of all of the model's routes whose breakers are closed, or else of the model itself.
     async fn pace(
         &self,
         models: &[Model],
         model: &Model,
         now: Timestamp,
     ) -> Result<Option<Pace>, StoreError> {
-        let mut first = None;
+        let (mut open, mut closed) = (Vec::new(), Vec::new());
         for route in routes(models, model, &now.utc_day()) {
             if !route.provider.has_breaker() {
                 return Ok(None);
             }
             let breaker = self.keys.breaker(route.provider, &route.provider_model).await?;
             let is_closed = breaker.gate(now) == Gate::Closed;
-            if first.is_none() || is_closed {
-                first = Some((route, breaker));
-            }
-            if is_closed {
-                break;
-            }
+            if is_closed { &mut closed } else { &mut open }.push((route, breaker));
         }
-        let Some((route, breaker)) = first else { return Ok(None) };
-        if !route.provider.needs_key() {
-            return Ok(Some(Pace::keyless(&breaker, now)));
+        open.truncate(1);
+        let usable = if closed.is_empty() { open } else { closed };
+        let Some((_, breaker)) = usable.first() else { return Ok(None) };
+        if usable.iter().any(|(route, _)| !route.provider.needs_key()) {
+            return Ok(Some(Pace::keyless(breaker, now)));
         }
-        let (scopes, keys) =
-            tokio::try_join!(self.keys.scopes(route.provider, &route.provider_model), self.keys.keys())?;
-        let keys: Vec<_> = keys.into_iter().filter(|key| key.provider == route.provider).collect();
+        let keys = self.keys.keys().await?;
+        let mut scopes = Vec::new();
+        for (route, _) in &usable {
+            scopes.extend(self.keys.scopes(route.provider, &route.provider_model).await?);
+        }
         let promised = self.promised.of(&model.name, now);
-        Ok(Some(Pace::new(&scopes, &keys, &breaker, now, self.quota_minute, &promised)))
+        Ok(Some(Pace::new(&scopes, &keys, breaker, now, self.quota_minute, &promised)))
     }
 
     /// Ends every live job older than `max_age`; one with a live lease is only asked to end.

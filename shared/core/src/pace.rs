@@ -56,7 +56,8 @@ impl Pace {
         promised: &[Timestamp],
     ) -> Self {
         let has_key = |scope: &&Scope| {
-            keys.iter().any(|key| key.project == scope.project && key.state == KeyState::Active)
+            let fits = |key: &&ApiKey| key.provider == scope.provider && key.project == scope.project;
+            keys.iter().filter(fits).any(|key| key.state == KeyState::Active)
         };
         let keyless = Self::keyless(breaker, now);
         let calendars: Vec<_> = scopes

@@ -15,6 +15,7 @@ use darkroom_core::lifecycle::{Bounds, Command, apply};
 use darkroom_core::limits::{
     CALLS_MAX, LEASE_MAX, QUOTA_MINUTE, SLOT_EARLY, SLOT_WAIT_MAX, SWEEP_READ, WAIT_LOOK,
 };
+use darkroom_core::model::ProviderName;
 use darkroom_core::pace::{Pace, Turn};
 use darkroom_core::pool::{Choice, choose};
 use darkroom_core::quota::{Ask, Reservation, guard, reserve};
@@ -121,6 +122,13 @@ fn a_closed_breaker_lets_twice_as_many_through_at_each_look() {
     assert_eq!(promised.iter().filter(|turn| turn.is_firm).count(), 16);
     let never_open = turns(pace(&scopes, &keys, &Breaker::default(), &[]), 9_000);
     assert!(never_open.iter().all(|turn| turn.is_firm));
+}
+
+#[test]
+fn a_key_of_another_provider_serves_no_scope() {
+    let (mut scopes, keys) = pool(&[10]);
+    scopes[0].provider = ProviderName::OpenAi;
+    assert_eq!(pace(&scopes, &keys, &Breaker::default(), &[]).take(), None);
 }
 
 #[test]

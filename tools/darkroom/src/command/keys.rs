@@ -10,8 +10,8 @@ use darkroom_core::id::{KeyId, ModelName, ProjectName};
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeState, Secret, Standing};
 use darkroom_core::message::{Message, ProbeMessage};
 use darkroom_core::model::ProviderName;
-use darkroom_core::quota::{Usage, state_at, used};
-use darkroom_core::time::Timestamp;
+use darkroom_core::quota::{Calendar, Usage, state_at, used};
+use darkroom_core::time::{Timestamp, readable};
 use serde_json::json;
 
 use super::Target;
@@ -203,21 +203,34 @@ async fn list(target: &Target) -> anyhow::Result<()> {
         .map(|key| {
             let limits: Vec<_> = scopes
                 .iter()
-                .filter(|scope| scope.provider == key.provider && scope.project == key.project)
+                .filter(|scope| is_of(scope, key))
                 .map(|scope| {
                     let (minute, day) = used(&scope.usage, at, quota_minute);
                     json!({
                         "model": scope.model, "requests_per_minute": scope.requests_per_minute,
                         "requests_per_day": scope.requests_per_day, "used_this_minute": minute, "used_today": day,
-                        "state": state_at(scope.state, at),
+                        "state": state_at(scope.state, at), "standing": scope.standing,
+                        "free_at": free_at(scope, at, quota_minute),
                     })
                 })
                 .collect();
-            json!({"id": key.id, "provider": key.provider, "project": key.project, "state": key.state, "scopes": limits})
+            json!({
+                "id": key.id, "provider": key.provider, "project": key.project, "account": key.account,
+                "state": key.state, "standing": key.standing, "probe": key.probe, "scopes": limits,
+            })
         })
         .collect();
     print(target.json, &json!(value), || words(&all, &scopes, at, quota_minute));
     Ok(())
+}
+
+fn is_of(scope: &Scope, key: &ApiKey) -> bool {
+    scope.provider == key.provider && scope.project == key.project
+}
+
+/// When the scope has a call again; `None` when only a person can tell.
+fn free_at(scope: &Scope, at: Timestamp, quota_minute: Duration) -> Option<Timestamp> {
+    Calendar::of(scope, at, quota_minute).map(|calendar| calendar.peek())
 }
 
 fn words(keys: &[ApiKey], scopes: &[Scope], at: Timestamp, quota_minute: Duration) -> String {
@@ -227,29 +240,42 @@ fn words(keys: &[ApiKey], scopes: &[Scope], at: Timestamp, quota_minute: Duratio
     }
     let mut rows = Vec::new();
     for key in keys {
-        for scope in
-            scopes.iter().filter(|scope| scope.provider == key.provider && scope.project == key.project)
-        {
+        let about = [key.id.to_string(), key.provider.to_string(), key.project.to_string()];
+        let mine: Vec<_> = scopes.iter().filter(|scope| is_of(scope, key)).collect();
+        if mine.is_empty() {
+            let no_quota = ["-", &key_state(key, at), "none: add it with --model and --rpm", "-", "-", "-"];
+            rows.push(about.into_iter().chain(no_quota.map(str::to_owned)).collect());
+            continue;
+        }
+        for scope in mine {
             let (minute, day) = used(&scope.usage, at, quota_minute);
             let per_day = scope.requests_per_day.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-            rows.push(vec![
-                key.id.to_string(),
-                key.provider.to_string(),
-                key.project.to_string(),
+            let quota = [
                 scope.model.to_string(),
-                key_state(key.state),
-                scope_state(state_at(scope.state, at), at),
+                key_state(key, at),
+                scope_state(scope, at),
                 format!("{minute}/{}", scope.requests_per_minute),
                 format!("{day}/{per_day}"),
-            ]);
+                free(key, free_at(scope, at, quota_minute), at),
+            ];
+            rows.push(about.iter().cloned().chain(quota).collect());
         }
     }
-    table(&["key", "provider", "project", "model", "key is", "quota is", "minute", "day"], &rows)
+    table(&["key", "provider", "project", "model", "key is", "quota is", "minute", "day", "free"], &rows)
 }
 
-fn key_state(state: KeyState) -> String {
-    match state {
-        KeyState::Active => "active".to_owned(),
+/// When a call may be made again.
+fn free(key: &ApiKey, free_at: Option<Timestamp>, at: Timestamp) -> String {
+    match free_at.filter(|_| key.state == KeyState::Active) {
+        None => "after `keys enable`".to_owned(),
+        Some(free_at) if free_at <= at => "now".to_owned(),
+        Some(free_at) => format!("in {}", readable(free_at.since(at))),
+    }
+}
+
+fn key_state(key: &ApiKey, at: Timestamp) -> String {
+    let state = match key.state {
+        KeyState::Active => standing("active", key.standing, at),
         KeyState::Disabled { reason, at } => {
             let why = match reason {
                 KeyDisabled::ByOperator => "disabled by an operator",
@@ -261,19 +287,34 @@ fn key_state(state: KeyState) -> String {
             };
             format!("{why} since {at}")
         }
+    };
+    match &key.probe {
+        None => state,
+        Some(probe) => format!("{state}; probed {} ago: {}", readable(at.since(probe.at)), probe.outcome),
     }
 }
 
-fn scope_state(state: ScopeState, at: Timestamp) -> String {
+/// A state, and whether it is known to be so.
+fn standing(state: &str, standing: Standing, at: Timestamp) -> String {
+    match standing {
+        Standing::Proven => state.to_owned(),
+        Standing::Unproven { .. } if standing.on_trial(at).is_some() => {
+            format!("{state}, first call under way")
+        }
+        Standing::Unproven { .. } => format!("{state}, not tried yet"),
+    }
+}
+
+fn scope_state(scope: &Scope, at: Timestamp) -> String {
     use darkroom_core::key::{CoolReason, ScopeDisabled};
-    match state {
-        ScopeState::Active => "active".to_owned(),
+    match state_at(scope.state, at) {
+        ScopeState::Active => standing("active", scope.standing, at),
         ScopeState::Cooling { reason, until, .. } => {
             let why = match reason {
                 CoolReason::RateLimited => "throttled",
                 CoolReason::DailyQuota => "day used up",
             };
-            format!("{why}, free in {}", darkroom_core::time::readable(until.since(at)))
+            format!("{why} for {}", readable(until.since(at)))
         }
         ScopeState::Disabled { reason, at } => {
             let why = match reason {
@@ -362,7 +403,7 @@ async fn probe(id: Option<&str>, target: &Target) -> anyhow::Result<()> {
     let value: Vec<_> =
         probed.iter().map(|key| json!({"id": key.id, "probe": key.probe, "state": key.state})).collect();
     print(target.json, &json!(value), || {
-        let row = |key: &ApiKey| vec![key.id.to_string(), outcome(key), key_state(key.state)];
+        let row = |key: &ApiKey| vec![key.id.to_string(), outcome(key), key_state(key, now())];
         let rows: Vec<_> = probed.iter().map(row).collect();
         if rows.is_empty() {
             "No key is in use.".to_owned()
