@@ -88,9 +88,15 @@ impl Worker {
     async fn in_time(&self, held: &mut Held<'_>, invocation: &Invocation) -> Result<bool, StoreError> {
         loop {
             let Some(slot) = &held.way.slot else { return Ok(true) };
+            sleep_until(Pool::claims_at(slot)).await;
+            if !self.is_still_wanted(held, invocation).await? {
+                return Ok(false);
+            }
+            // Looked at last: nothing may come between this and the call.
+            let Some(slot) = &held.way.slot else { return Ok(true) };
             sleep_until(slot.at).await;
             if now() <= slot.until {
-                return self.is_still_wanted(held, invocation).await;
+                return Ok(true);
             }
             tracing::debug!(job.id = %held.job.id, late.seconds = now().since(slot.at).as_secs_f64(), "a slot was missed");
             self.pool.end_trials(std::slice::from_ref(slot)).await;
@@ -110,13 +116,20 @@ impl Worker {
         if now().since(held.seen_at) < CANCEL_LOOK {
             return Ok(true);
         }
-        let Some(job) = self.jobs.get(&held.job.id).await? else { return Ok(true) };
+        let job = self.jobs.get(&held.job.id).await;
         held.seen_at = now();
-        if job.attempt == held.job.attempt && !job.is_cancel_requested() && job.settlement().is_none() {
+        if let Ok(Some(job)) = &job
+            && job.attempt == held.job.attempt
+            && !job.is_cancel_requested()
+            && matches!(job.stage, Stage::Processing(_))
+        {
             return Ok(true);
         }
         self.leave_slot(held, invocation).await;
-        self.not_counted(held, &job).await.map(|()| false)
+        match job? {
+            Some(job) => self.not_counted(held, &job).await.map(|()| false),
+            None => Ok(false),
+        }
     }
 
     /// The one call, with a sign of life every few seconds when it lasts.

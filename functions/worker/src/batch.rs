@@ -93,7 +93,7 @@ pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Re
     if !has_beaten {
         worker.beat().await;
     }
-    worker.pool.end_trials(&invocation.take_refused(|_| true)).await;
+    worker.pool.end_trials(&invocation.take_out(|_| true)).await;
     let failures = unanswered.into_iter().map(|message_id| Failure { message_id }).collect();
     Ok(Answer { failures })
 }

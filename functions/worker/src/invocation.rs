@@ -91,10 +91,10 @@ impl Invocation {
         Some(shared.spare.remove(index))
     }
 
-    /// Slots that nobody will use: of a key or scope that has been refused.
-    pub(crate) fn take_refused(&self, refused: impl Fn(&Slot) -> bool) -> Vec<Slot> {
+    /// Takes slots out that nobody may use any more.
+    pub(crate) fn take_out(&self, unusable: impl Fn(&Slot) -> bool) -> Vec<Slot> {
         let mut shared = self.shared();
-        let (gone, kept) = std::mem::take(&mut shared.spare).into_iter().partition(refused);
+        let (gone, kept) = std::mem::take(&mut shared.spare).into_iter().partition(unusable);
         shared.spare = kept;
         gone
     }

@@ -1,16 +1,16 @@
 //! What the pool learns from an answer. Nothing here can fail a job: what cannot be stored is logged, and the next answer
 //! says it again.
 
-use darkroom_aws::{StoreError, Written, now, random_fraction};
+use darkroom_aws::{StoreError, Written, now};
 use darkroom_core::answer::{Effect, KeyEffect, Reach, ScopeEffect};
 use darkroom_core::id::ProjectName;
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeState, Standing};
 use darkroom_core::model::Model;
-use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
+use darkroom_core::retry::CONFLICT_TRIES_MAX;
 use darkroom_core::time::Timestamp;
 
 use crate::invocation::{Invocation, Slot};
-use crate::pool::{Ended, Pool};
+use crate::pool::{Ended, Pool, pause};
 
 impl Pool {
     /// Stores what an answer says of the slot's key and scope. When it leaves no scope that may be called, the moment at which
@@ -50,7 +50,7 @@ impl Pool {
             matches!(effect.key, KeyEffect::Disabled(_, reach) if shares_fate(slot, &other.key, reach))
                 || (scope_is_out && other.scope.project == slot.scope.project)
         };
-        self.end_trials(&invocation.take_refused(refused)).await;
+        self.end_trials(&invocation.take_out(refused)).await;
         let free_at = self.exhausted(model).await;
         if slot.is_trial() {
             self.trial_ended(slot, ended).await;
@@ -192,9 +192,4 @@ fn is_stricter(new: ScopeState, old: ScopeState) -> bool {
         (ScopeState::Cooling { until: new, .. }, ScopeState::Cooling { until: old, .. }) => new > old,
         (_, ScopeState::Active) | (ScopeState::Disabled { .. }, ScopeState::Cooling { .. }) => true,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the pause before a lost race is run again")]
-async fn pause(tries: u32) {
-    tokio::time::sleep(conflict_pause(tries, random_fraction())).await;
 }

@@ -14,7 +14,7 @@ use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{KeyTable, Opened, SecretBox, StoreError, Written, now, random_fraction};
 use darkroom_core::id::{ModelName, ProjectName};
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, Secret, Standing};
-use darkroom_core::limits::SLOT_WAIT_MAX;
+use darkroom_core::limits::{SLOT_EARLY, SLOT_WAIT_MAX};
 use darkroom_core::model::{Model, ProviderName};
 use darkroom_core::pool::{Choice, Pick, choose, sending};
 use darkroom_core::quota::{Ask, Slots, tolerance};
@@ -249,7 +249,7 @@ impl Pool {
             return Ok(Looked::Done(Asked::Slot(Box::new(slot))));
         }
         // Nobody came for them in time; somebody else may make the first calls that they were.
-        self.end_trials(&invocation.take_refused(|slot| slot.until < now())).await;
+        self.end_trials(&invocation.take_out(|slot| slot.until < now())).await;
         let mut seen = shared.seen.lock().await;
         // Whoever held the lock may have left some.
         if let Some(slot) = invocation.take(model) {
@@ -307,8 +307,8 @@ impl Pool {
                 self.refresh_scopes(&mut seen, model).await?;
             }
         }
-        // Others want the same scopes: that is no fault of a store. The job waits on its record.
-        let later = now().plus(Duration::from_secs(1)).plus(conflict_pause(6, random_fraction()) * 4);
+        // Others want the same scopes: that is no fault of a store. The job waits on its record; it is woken early.
+        let later = now().plus(SLOT_EARLY).plus(conflict_pause(6, random_fraction()) * 4);
         Ok(Looked::Done(Asked::FreeAt(later)))
     }
 
@@ -561,6 +561,7 @@ async fn sleep(pause: Duration) {
     tokio::time::sleep(pause).await;
 }
 
-async fn pause(tries: u32) {
+/// The pause before a lost race is run again.
+pub(crate) async fn pause(tries: u32) {
     sleep(conflict_pause(tries, random_fraction())).await;
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use darkroom_aws::{StoreError, Written, now, random_fraction};
+use darkroom_aws::{StoreError, Written, now};
 use darkroom_core::answer::{Answer, KeyEffect};
 use darkroom_core::id::KeyId;
 use darkroom_core::key::{ApiKey, KeyState, Probe, Standing};
-use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
+use darkroom_core::retry::CONFLICT_TRIES_MAX;
 
-use crate::worker::{Done, Worker, sleep_until};
+use crate::pool::pause;
+use crate::worker::{Done, Worker};
 
 /// A probe draws nothing: its answer takes no longer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,7 +47,7 @@ impl Worker {
                 Written::Applied(_) | Written::Refused(None) => return Ok(()),
                 Written::Refused(Some(current)) => seen = current,
             }
-            sleep_until(now().plus(conflict_pause(tries, random_fraction()))).await;
+            pause(tries).await;
         }
         Err(StoreError::Throttled { store: "DynamoDB", operation: "UpdateItem key probe" })
     }
