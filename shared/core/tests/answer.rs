@@ -10,7 +10,7 @@ use darkroom_core::answer::{
     Answer, BreakerEffect, Effect, JobEffect, KeyEffect, Reach, Refusal, ScopeEffect,
 };
 use darkroom_core::job_error::JobErrorCode;
-use darkroom_core::key::{CoolReason, KeyDisabled, ScopeDisabled, ScopeState};
+use darkroom_core::key::{CoolReason, KeyDisabled, ScopeDisabled, ScopeState, Standing};
 use darkroom_core::limits::QUOTA_MINUTE;
 use darkroom_core::quota::state_at;
 use darkroom_core::time::Timestamp;
@@ -179,5 +179,23 @@ proptest! {
         let effect = effect(&Refusal::DailyQuota, at(now));
         let ScopeEffect::State(ScopeState::Cooling { until, .. }) = effect.scope else { panic!("not cooling") };
         prop_assert!(until > at(now) && until.pacific_day() > at(now).pacific_day());
+    }
+}
+
+#[test]
+fn an_answer_is_not_about_a_key_that_a_person_has_cleared_since() {
+    let trial = |until| Standing::Unproven { trial_until: at(until) };
+    for (called, now, is_cleared) in [
+        (Standing::Proven, Standing::Proven, false),
+        (trial(70), trial(70), false),
+        // Another call was answered well.
+        (trial(70), Standing::Proven, false),
+        (Standing::Proven, Standing::UNTRIED, true),
+        (Standing::Proven, trial(90), true),
+        (trial(70), Standing::UNTRIED, true),
+        // Somebody else is trying it: that answer tells.
+        (trial(70), trial(90), true),
+    ] {
+        assert_eq!(now.is_cleared_since(called), is_cleared, "{called:?} {now:?}");
     }
 }

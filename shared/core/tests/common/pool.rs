@@ -1,12 +1,13 @@
 //! Scopes and keys of a pool, and a provider that counts every call when it arrives.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use darkroom_core::id::{KeyId, ModelName, ProjectName};
 use darkroom_core::key::{ApiKey, KeyState, Scope, ScopeState, Standing};
-use darkroom_core::limits::QUOTA_MINUTE;
+use darkroom_core::limits::{QUOTA_MINUTE, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
-use darkroom_core::quota::Usage;
+use darkroom_core::quota::{Ask, Usage};
 use darkroom_core::time::Timestamp;
 
 pub(crate) fn project(number: usize) -> ProjectName {
@@ -46,6 +47,21 @@ pub(crate) fn key(project_number: usize, number: usize) -> ApiKey {
 pub(crate) fn pool(limits: &[u32]) -> (Vec<Scope>, Vec<ApiKey>) {
     let scopes = limits.iter().enumerate().map(|(number, limit)| scope(number, *limit)).collect();
     (scopes, (0..limits.len()).map(|number| key(number, 0)).collect())
+}
+
+/// What the first call may take.
+pub(crate) const TRIAL: Duration = Duration::from_secs(110);
+
+pub(crate) fn ask(now: Timestamp, wanted: u32) -> Ask {
+    Ask { now, horizon: SLOT_WAIT_MAX, wanted, minute: QUOTA_MINUTE, trial: TRIAL, promised: 0 }
+}
+
+pub(crate) fn untried(key: ApiKey) -> ApiKey {
+    ApiKey { standing: Standing::UNTRIED, ..key }
+}
+
+pub(crate) fn untried_scope(scope: Scope) -> Scope {
+    Scope { standing: Standing::UNTRIED, ..scope }
 }
 
 /// One scope's calls of the minute before now, as the provider counts them.
