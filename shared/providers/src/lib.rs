@@ -183,11 +183,6 @@ impl DrawError {
             Self::NotSent { detail } => Refusal::Unavailable { detail },
         }
     }
-
-    /// Whether the provider may have counted the call against its quota.
-    pub const fn may_count(&self) -> bool {
-        matches!(self, Self::Refused(_))
-    }
 }
 
 impl Provider {
