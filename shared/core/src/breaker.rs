@@ -36,6 +36,9 @@ pub enum State {
         failing_since: Timestamp,
         /// Rounds in a row in which every scope was refused.
         exhausted: u32,
+        /// The last of them lasts until a scope is free again: what is refused before then is of the same round.
+        #[serde(default)]
+        exhausted_until: Timestamp,
     },
     /// No calls are made.
     Open {
@@ -79,7 +82,8 @@ impl Default for State {
 }
 
 const fn closed(since: Timestamp) -> State {
-    State::Closed { since, failures: 0, failing_since: Timestamp::EPOCH, exhausted: 0 }
+    let never = Timestamp::EPOCH;
+    State::Closed { since, failures: 0, failing_since: never, exhausted: 0, exhausted_until: never }
 }
 
 /// Why a breaker is open.
@@ -105,6 +109,16 @@ pub struct Rules {
     pub exhausted_rounds: u32,
     /// A probe that has not answered by then has died.
     pub probe: Duration,
+}
+
+/// Until when none of these lets a call through; `None` when one may.
+pub fn all_open_until(gates: impl IntoIterator<Item = Gate>) -> Option<Timestamp> {
+    let mut earliest = None;
+    for gate in gates {
+        let Gate::OpenUntil(until) = gate else { return None };
+        earliest = Some(earliest.map_or(until, |earliest: Timestamp| earliest.min(until)));
+    }
+    earliest
 }
 
 /// Whether calls may be made.
@@ -233,14 +247,14 @@ impl Breaker {
             return None;
         }
         match self.state {
-            State::Closed { since, failures, failing_since, exhausted } => {
+            State::Closed { since, failures, failing_since, exhausted, exhausted_until } => {
                 // The caller has been answered since the row began: others' failures are not in a row with this one.
                 let starts = failures == 0 || answered_at >= failing_since;
                 let (failures, failing_since) = if starts { (1, now) } else { (failures + 1, failing_since) };
                 Some(if failures >= rules.failures {
                     open(now, open_for(1, rules, jitter), OpenReason::Failures, 1)
                 } else {
-                    State::Closed { since, failures, failing_since, exhausted }
+                    State::Closed { since, failures, failing_since, exhausted, exhausted_until }
                 })
             }
             State::HalfOpen { openings, .. } => {
@@ -268,11 +282,13 @@ impl Breaker {
         }
         let until = free_at.min(now.plus(rules.open_max));
         match self.state {
-            State::Closed { since, failures, failing_since, exhausted } => {
-                Some(if exhausted + 1 >= rules.exhausted_rounds {
+            State::Closed { exhausted_until, .. } if now < exhausted_until => None,
+            State::Closed { since, failures, failing_since, exhausted, .. } => {
+                let exhausted = exhausted + 1;
+                Some(if exhausted >= rules.exhausted_rounds {
                     State::Open { at: now, until, reason: OpenReason::Exhausted, openings: 1 }
                 } else {
-                    State::Closed { since, failures, failing_since, exhausted: exhausted + 1 }
+                    State::Closed { since, failures, failing_since, exhausted, exhausted_until: until }
                 })
             }
             State::HalfOpen { openings, .. } => {

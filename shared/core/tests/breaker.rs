@@ -31,14 +31,27 @@ fn breaker(state: State) -> Breaker {
     Breaker { epoch: EPOCH, version: 40, state }
 }
 
-/// Closed at 10, its failures since 90.
+/// Closed at 10, its failures since 90, its last round without a scope over at 95.
 fn closed(failures: u32, exhausted: u32) -> State {
+    closed_in_round(failures, exhausted, 95)
+}
+
+/// The same, the round over at `until`.
+fn closed_in_round(failures: u32, exhausted: u32, until: u64) -> State {
     let failing_since = if failures == 0 { Timestamp::EPOCH } else { at(90) };
-    State::Closed { since: at(10), failures, failing_since, exhausted }
+    let exhausted_until = if exhausted == 0 { Timestamp::EPOCH } else { at(until) };
+    State::Closed { since: at(10), failures, failing_since, exhausted, exhausted_until }
 }
 
 fn closed_at(since: u64) -> State {
-    State::Closed { since: at(since), failures: 0, failing_since: Timestamp::EPOCH, exhausted: 0 }
+    let never = Timestamp::EPOCH;
+    State::Closed {
+        since: at(since),
+        failures: 0,
+        failing_since: never,
+        exhausted: 0,
+        exhausted_until: never,
+    }
 }
 
 fn open(since: u64, until: u64, reason: OpenReason, openings: u32) -> State {
@@ -84,7 +97,13 @@ fn after(state: State, event: &Event) -> Option<Breaker> {
 fn every_state_with_every_event() {
     let same = |state| Some((EPOCH, state));
     let next = |state| Some((EPOCH + 1, state));
-    let row_begins = || State::Closed { since: at(10), failures: 1, failing_since: at(NOW), exhausted: 2 };
+    let row_begins = || State::Closed {
+        since: at(10),
+        failures: 1,
+        failing_since: at(NOW),
+        exhausted: 2,
+        exhausted_until: at(95),
+    };
     let cases = [
         // Closed.
         (closed(0, 0), probe(1), None),
@@ -97,7 +116,11 @@ fn every_state_with_every_event() {
         (closed(4, 2), failed(None, 89), next(open(NOW, 160, Failures, 1))),
         (closed(4, 2), failed(None, 95), same(row_begins())),
         (closed(3, 0), not_reached(None, 130), None),
-        (closed(3, 1), exhausted(None, 130), same(closed(3, 2))),
+        (closed(3, 1), exhausted(None, 130), same(closed_in_round(3, 2, 130))),
+        (closed(3, 1), exhausted(None, 401), same(closed_in_round(3, 2, 400))),
+        (closed_in_round(3, 1, 100), exhausted(None, 130), same(closed_in_round(3, 2, 130))),
+        (closed_in_round(3, 1, 101), exhausted(None, 130), None),
+        (closed_in_round(3, 2, 101), exhausted(None, 130), None),
         (closed(3, 2), exhausted(None, 130), next(open(NOW, 130, Exhausted, 1))),
         (closed(3, 2), exhausted(None, 401), next(open(NOW, 400, Exhausted, 1))),
         // Open, its time not over and just over.
@@ -202,24 +225,37 @@ fn a_probe_that_did_not_get_there_does_not_make_the_next_opening_longer() {
 #[test]
 fn rounds_without_a_scope_open_it_only_in_a_row() {
     let mut record = breaker(closed(0, 0));
-    for event in [
-        exhausted(None, 130),
-        exhausted(None, 130),
-        answered(None),
-        exhausted(None, 130),
-        exhausted(None, 130),
+    for (event, time) in [
+        (exhausted(None, 130), 100),
+        (exhausted(None, 160), 130),
+        (answered(None), 135),
+        (exhausted(None, 170), 140),
+        (exhausted(None, 200), 170),
     ] {
-        record = record.after(&event, at(NOW), &RULES, 1.0).unwrap();
-        assert_eq!(record.gate(at(NOW)), Gate::Closed);
+        record = record.after(&event, at(time), &RULES, 1.0).unwrap();
+        assert_eq!(record.gate(at(time)), Gate::Closed);
     }
-    record = record.after(&exhausted(None, 130), at(NOW), &RULES, 1.0).unwrap();
-    assert_eq!(record.gate(at(NOW)), Gate::OpenUntil(at(130)));
+    record = record.after(&exhausted(None, 230), at(200), &RULES, 1.0).unwrap();
+    assert_eq!(record.gate(at(200)), Gate::OpenUntil(at(230)));
+}
+
+/// Ten calls that are under way when the quota ends are refused together: that is one round, not ten.
+#[test]
+fn calls_that_are_refused_together_are_one_round() {
+    let mut record = breaker(closed(0, 0));
+    for time in [100, 100, 101, 105, 129] {
+        record = record.after(&exhausted(None, 130), at(time), &RULES, 1.0).unwrap_or(record);
+    }
+    assert_eq!(record.state, closed_in_round(0, 1, 130));
 }
 
 #[test]
 fn states_are_stored_under_stable_names() {
     for (state, stored) in [
-        (closed(1, 2), r#"{"state":"closed","since":S10,"failures":1,"failing_since":S90,"exhausted":2}"#),
+        (
+            closed(1, 2),
+            r#"{"state":"closed","since":S10,"failures":1,"failing_since":S90,"exhausted":2,"exhausted_until":S95}"#,
+        ),
         (open(3, 4, Failures, 5), r#"{"state":"open","at":S3,"until":S4,"reason":"failures","openings":5}"#),
         (
             half_open(1, 4, Exhausted, 5),
@@ -227,7 +263,7 @@ fn states_are_stored_under_stable_names() {
         ),
     ] {
         let mut stored = stored.replace('P', stamp(1).as_str());
-        for second in [10, 90, 3, 4] {
+        for second in [10, 90, 95, 3, 4] {
             stored = stored.replace(&format!("S{second}"), &at(second).as_millis().to_string());
         }
         assert_eq!(serde_json::to_string(&state).unwrap(), stored);
@@ -245,9 +281,15 @@ fn reasons() -> impl Strategy<Value = OpenReason> {
 fn states() -> impl Strategy<Value = State> {
     let time = || NOW - 5..NOW + 5;
     prop_oneof![
-        (time(), 0..5_u32, time(), 0..3_u32).prop_map(|(since, failures, failing, exhausted)| {
-            State::Closed { since: at(since), failures, failing_since: at(failing), exhausted }
-        }),
+        (time(), 0..5_u32, time(), 0..3_u32, time()).prop_map(
+            |(since, failures, failing, exhausted, until)| State::Closed {
+                since: at(since),
+                failures,
+                failing_since: at(failing),
+                exhausted,
+                exhausted_until: at(until),
+            }
+        ),
         (time(), time(), reasons(), 1..9_u32)
             .prop_map(|(since, until, reason, openings)| open(since, until, reason, openings)),
         (0..3_u8, time(), reasons(), 1..9_u32)

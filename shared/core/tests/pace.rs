@@ -41,7 +41,8 @@ fn half_open(until: u64) -> Breaker {
 }
 
 fn closed_since(since: Timestamp) -> Breaker {
-    breaker(State::Closed { since, failures: 0, failing_since: Timestamp::EPOCH, exhausted: 0 })
+    let never = Timestamp::EPOCH;
+    breaker(State::Closed { since, failures: 0, failing_since: never, exhausted: 0, exhausted_until: never })
 }
 
 fn pace(scopes: &[Scope], keys: &[ApiKey], breaker: &Breaker, promised: &[Timestamp]) -> Pace {
