@@ -14,9 +14,11 @@ use darkroom_core::id::{ConversationId, JobId, UserId};
 use darkroom_core::job::{Job, Outcome, Stage, Status};
 use darkroom_core::lifecycle::{Command, End, expires_at};
 use darkroom_core::limits::SETTLE_PATIENCE;
+use darkroom_core::model::Model;
+use darkroom_core::outlook::Outlook;
 use darkroom_core::position::Position;
 use darkroom_core::time::Timestamp;
-use darkroom_edge::{AcceptLanguage, Caller, JobView, Problem, VARY_LANGUAGE, eta};
+use darkroom_edge::{AcceptLanguage, Caller, JobView, Problem, VARY_LANGUAGE};
 use serde_json::json;
 
 use crate::query::{Query, job_cursor, limit, parse_job_cursor};
@@ -196,16 +198,21 @@ impl Api {
     ) -> Result<serde_json::Value, StoreError> {
         let at = now();
         let models = self.catalogue.models(at).await?;
-        let typical = models
-            .iter()
-            .find(|model| model.name == job.order.model)
-            .map(darkroom_core::model::Model::typical);
+        let model = models.iter().find(|model| model.name == job.order.model);
+        let turn = match (model, &job.stage) {
+            (Some(model), Stage::Pending(_)) => {
+                let place = position.map_or(1, |position| position.place);
+                self.forecast.turn(&models, model, place, at).await
+            }
+            _ => None,
+        };
         let image_url = match image_key(job) {
             Some(key) => Some(self.images.link(key).await?),
             None => None,
         };
-        let eta = eta(job, position, typical.unwrap_or_default(), at);
-        Ok(JobView { long_prompt, position, eta, image_url }.render(job, language))
+        let typical = model.map(Model::typical).unwrap_or_default();
+        let outlook = Outlook::of(job, position, turn, typical, at);
+        Ok(JobView { long_prompt, position, outlook, image_url }.render(job, language))
     }
 
     async fn views(&self, jobs: &[Job], language: Language) -> Result<Vec<serde_json::Value>, StoreError> {

@@ -1,6 +1,7 @@
 //! Everything a client calls apart from submitting.
 
 mod account;
+mod forecast;
 mod health;
 mod jobs;
 mod query;
@@ -8,10 +9,15 @@ mod queue;
 mod routes;
 
 use darkroom_aws::clients::{Access, Clients};
-use darkroom_aws::config::{ConfigError, Environment, Tables, image_bucket, queue_url, ttl_days};
-use darkroom_aws::{ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable};
+use darkroom_aws::config::{
+    ConfigError, Environment, Tables, image_bucket, queue_url, quota_minute, ttl_days,
+};
+use darkroom_aws::{Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer};
 use lambda_http::{Error, run, tracing};
 
+use crate::forecast::Forecast;
+use crate::health::HealthCache;
+use crate::queue::WaitingCache;
 use crate::routes::{Api, router};
 
 #[tokio::main(flavor = "current_thread")]
@@ -29,18 +35,22 @@ async fn main() -> Result<(), Error> {
 fn start(environment: &Environment<'_>) -> Result<Api, ConfigError> {
     let tables = Tables::read(environment)?;
     let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
-    let ttl_days = ttl_days(environment)?;
+    let (ttl_days, quota_minute) = (ttl_days(environment)?, quota_minute(environment)?);
     let clients = Clients::new(&Access::from_environment(environment)?);
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     let jobs = JobTable::new(clients.dynamodb, tables.jobs, ledger.clone());
-    Ok(Api::new(
+    Ok(Api {
+        waiting: WaitingCache::new(jobs.clone()),
+        catalogue: Catalogue::new(keys.clone()),
+        forecast: Forecast::new(Pacer::new(keys.clone(), quota_minute)),
+        health: HealthCache::default(),
         jobs,
         ledger,
         keys,
-        JobQueue::new(clients.sqs, queue_url),
-        ImageStore::new(clients.s3.clone(), bucket.clone()),
-        ImageProbe::new(clients.s3, bucket),
+        queue: JobQueue::new(clients.sqs, queue_url),
+        images: ImageStore::new(clients.s3.clone(), bucket.clone()),
+        image_probe: ImageProbe::new(clients.s3, bucket),
         ttl_days,
-    ))
+    })
 }

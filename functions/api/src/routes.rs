@@ -10,6 +10,7 @@ use darkroom_aws::{
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_edge::{Problem, method_not_allowed, not_found};
 
+use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::queue::WaitingCache;
 use crate::{account, health, jobs};
@@ -24,34 +25,9 @@ pub(crate) struct Api {
     pub(crate) image_probe: ImageProbe,
     pub(crate) catalogue: Catalogue,
     pub(crate) waiting: WaitingCache,
+    pub(crate) forecast: Forecast,
     pub(crate) health: HealthCache,
     pub(crate) ttl_days: u64,
-}
-
-impl Api {
-    /// The routes' state.
-    pub(crate) fn new(
-        jobs: JobTable,
-        ledger: LedgerTable,
-        keys: KeyTable,
-        queue: JobQueue,
-        images: ImageStore,
-        image_probe: ImageProbe,
-        ttl_days: u64,
-    ) -> Self {
-        Self {
-            waiting: WaitingCache::new(jobs.clone()),
-            catalogue: Catalogue::new(keys.clone()),
-            health: HealthCache::default(),
-            jobs,
-            ledger,
-            keys,
-            queue,
-            images,
-            image_probe,
-            ttl_days,
-        }
-    }
 }
 
 /// The function's routes.

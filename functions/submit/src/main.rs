@@ -1,5 +1,6 @@
 //! POST /v1/jobs: takes a valid request and its price, queues the job.
 
+mod breakers;
 mod submit;
 
 use darkroom_aws::clients::{Access, Clients};
@@ -7,6 +8,7 @@ use darkroom_aws::config::{ConfigError, Environment, SubmitRules, Tables, queue_
 use darkroom_aws::{Catalogue, JobQueue, JobTable, KeyTable, LedgerTable};
 use lambda_http::{Error, run, tracing};
 
+use crate::breakers::Breakers;
 use crate::submit::{Submit, router};
 
 #[tokio::main(flavor = "current_thread")]
@@ -27,10 +29,12 @@ fn start(environment: &Environment<'_>) -> Result<Submit, ConfigError> {
     let rules = SubmitRules::read(environment)?;
     let clients = Clients::new(&Access::from_environment(environment)?);
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
+    let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     Ok(Submit {
-        jobs: JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger),
+        jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
         queue: JobQueue::new(clients.sqs, queue_url),
-        catalogue: Catalogue::new(KeyTable::new(clients.dynamodb, tables.keys)),
+        breakers: Breakers::new(keys.clone()),
+        catalogue: Catalogue::new(keys),
         rules,
     })
 }

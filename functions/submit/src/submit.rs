@@ -18,17 +18,22 @@ use darkroom_core::ledger::LedgerError;
 use darkroom_core::lifecycle::{Command, expires_at};
 use darkroom_core::limits::{PROMPT_INLINE_BYTES_MAX, SETTLE_PATIENCE};
 use darkroom_core::model::{Choice, Model, choose};
+use darkroom_core::outlook::Outlook;
+use darkroom_core::pace::Turn;
 use darkroom_core::request::{JobRequest, Prompt};
 use darkroom_core::time::Timestamp;
 use darkroom_edge::{
-    AcceptLanguage, Caller, JobView, JsonBody, Problem, VARY_LANGUAGE, eta, method_not_allowed, not_found,
+    AcceptLanguage, Caller, JobView, JsonBody, Problem, VARY_LANGUAGE, method_not_allowed, not_found,
 };
+
+use crate::breakers::Breakers;
 
 /// What a submission needs.
 pub(crate) struct Submit {
     pub(crate) jobs: JobTable,
     pub(crate) queue: JobQueue,
     pub(crate) catalogue: Catalogue,
+    pub(crate) breakers: Breakers,
     pub(crate) rules: SubmitRules,
 }
 
@@ -67,20 +72,33 @@ async fn post_job(
     let model = match choose(&models, request.model.as_ref(), &at.utc_day()) {
         Choice::Offered(model) => model,
         Choice::Retired(_) => {
-            return submit.without_model(id, &request, ErrorCode::ModelRetired, language).await;
+            let refusal = without_model(ErrorCode::ModelRetired, language);
+            return submit.replay_or(id, &request, refusal, language).await;
         }
         Choice::Unknown => {
-            return submit.without_model(id, &request, ErrorCode::UnknownModel, language).await;
+            let refusal = without_model(ErrorCode::UnknownModel, language);
+            return submit.replay_or(id, &request, refusal, language).await;
         }
     };
+    if submit.rules.refuse_when_open
+        && let Some(until) = submit.breakers.open_until(&models, model, at).await
+    {
+        let refusal = Problem::new(ErrorCode::CircuitOpen, language).with_retry_after(until.since(at));
+        return submit.replay_or(id, &request, refusal, language).await;
+    }
     let (hash, prompt) = (request.hash(), request.prompt.clone());
-    match submit.create(id, user, request, model, at).await.map_err(|error| unavailable(&error, language))? {
+    let (created, open_until) = tokio::join!(
+        submit.create(id, user, request, model, at),
+        submit.breakers.open_until(&models, model, at)
+    );
+    let shown = Shown { prompt, model: Some(model), open_until, at, language };
+    match created.map_err(|error| unavailable(&error, language))? {
         Created::New(job) => {
             submit.send(&job, at).await;
             tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
-            Ok(accepted(&job, prompt, model, at, language))
+            Ok(shown.accepted(&job))
         }
-        Created::Existing(job) => replayed(&job, &hash, prompt, Some(model), at, language),
+        Created::Existing(job) => shown.replayed(&job, &hash),
         Created::Refused(refusal) => Err(refused(&refusal, language)),
     }
 }
@@ -127,22 +145,28 @@ impl Submit {
         }
     }
 
-    /// A model that cannot be asked for any more must not hide the job that this key made while it could.
-    async fn without_model(
+    /// What is refused now must not hide the job that this key made before.
+    async fn replay_or(
         &self,
         id: JobId,
         request: &JobRequest,
-        code: ErrorCode,
+        refusal: Problem,
         language: Language,
     ) -> Result<Response, Problem> {
         let at = now();
         match self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))? {
             Some(job) if !job.is_expired(at) => {
-                replayed(&job, &request.hash(), request.prompt.clone(), None, at, language)
+                let prompt = request.prompt.clone();
+                let shown = Shown { prompt, model: None, open_until: None, at, language };
+                shown.replayed(&job, &request.hash())
             }
-            _ => Err(Problem::value(code, "/model", code.title(language), language)),
+            _ => Err(refusal),
         }
     }
+}
+
+fn without_model(code: ErrorCode, language: Language) -> Problem {
+    Problem::value(code, "/model", code.title(language), language)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
@@ -152,42 +176,39 @@ fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
         .and_then(|text| IdempotencyKey::parse(text).ok())
 }
 
-fn accepted(job: &Job, prompt: Prompt, model: &Model, at: Timestamp, language: Language) -> Response {
-    let headers = [(LOCATION, format!("/v1/jobs/{}", job.id))];
-    let body = shown(job, prompt, Some(model), at, language);
-    (StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, body).into_response()
-}
-
-/// The job that this key made before. A finished one is shown without a link to its picture: this function may not
-/// read pictures.
-fn replayed(
-    job: &Job,
-    hash: &str,
+/// What is shown beside a job's record.
+struct Shown<'a> {
+    /// The request's: the record has none of its own when it is long, and its hash says that it is the same.
     prompt: Prompt,
-    model: Option<&Model>,
+    model: Option<&'a Model>,
+    /// Until when no call is made for it.
+    open_until: Option<Timestamp>,
     at: Timestamp,
     language: Language,
-) -> Result<Response, Problem> {
-    if job.order.request_hash != hash {
-        return Err(Problem::new(ErrorCode::IdempotencyMismatch, language));
+}
+
+impl Shown<'_> {
+    fn accepted(self, job: &Job) -> Response {
+        let headers = [(LOCATION, format!("/v1/jobs/{}", job.id))];
+        (StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, self.body(job)).into_response()
     }
-    let headers = [(LOCATION, format!("/v1/jobs/{}", job.id)), (IDEMPOTENT_REPLAYED, "true".to_owned())];
-    let body = shown(job, prompt, model, at, language);
-    Ok((StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, body).into_response())
-}
 
-/// The job's JSON. `prompt` is the request's: the record has none of its own when it is long, and its hash says that it
-/// is the same.
-fn shown(
-    job: &Job,
-    prompt: Prompt,
-    model: Option<&Model>,
-    at: Timestamp,
-    language: Language,
-) -> Json<serde_json::Value> {
-    let eta = model.and_then(|model| eta(job, None, model.typical(), at));
-    let view = JobView { long_prompt: Some(prompt), eta, ..JobView::default() };
-    Json(view.render(job, language))
+    /// The job that this key made before. A finished one is shown without a link to its picture: this function may not
+    /// read pictures.
+    fn replayed(self, job: &Job, hash: &str) -> Result<Response, Problem> {
+        if job.order.request_hash != hash {
+            return Err(Problem::new(ErrorCode::IdempotencyMismatch, self.language));
+        }
+        let headers = [(LOCATION, format!("/v1/jobs/{}", job.id)), (IDEMPOTENT_REPLAYED, "true".to_owned())];
+        Ok((StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, self.body(job)).into_response())
+    }
+
+    fn body(self, job: &Job) -> Json<serde_json::Value> {
+        let turn = self.open_until.map(|at| Turn { at, reason: WaitReason::BreakerOpen, is_firm: false });
+        let outlook = self.model.and_then(|model| Outlook::of(job, None, turn, model.typical(), self.at));
+        let view = JobView { long_prompt: Some(self.prompt), outlook, ..JobView::default() };
+        Json(view.render(job, self.language))
+    }
 }
 
 fn refused(refusal: &LedgerError, language: Language) -> Problem {

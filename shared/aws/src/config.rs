@@ -96,6 +96,18 @@ impl<'a> Environment<'a> {
         self.number(variable, default.as_secs(), least, most).map(Duration::from_secs)
     }
 
+    /// `true` or `false`, or none.
+    fn switch(&self, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
+        match self.optional(variable).as_deref() {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => {
+                Err(ConfigError { variable, problem: format!("is {other:?}; it must be `true` or `false`") })
+            }
+        }
+    }
+
     fn count(&self, variable: &'static str, default: u32, most: u64) -> Result<u32, ConfigError> {
         let number = self.number(variable, u64::from(default), 1, most)?;
         Ok(u32::try_from(number).unwrap_or(default))
@@ -184,6 +196,8 @@ pub struct SubmitRules {
     pub deadline: Duration,
     /// Unsettled jobs per user.
     pub inflight_max: u64,
+    /// Whether a job is refused while its model's breaker is open, instead of queued for later.
+    pub refuse_when_open: bool,
     /// A lost message is made up for after this.
     pub wake: Duration,
     /// Days a settled record is kept.
@@ -199,6 +213,7 @@ impl SubmitRules {
         Ok(Self {
             deadline: deadline(environment)?,
             inflight_max: environment.number("DARKROOM_INFLIGHT_MAX", limits::INFLIGHT_MAX, 1, 1_000_000)?,
+            refuse_when_open: environment.switch("DARKROOM_REFUSE_WHEN_OPEN", false)?,
             wake: wake(environment)?,
             ttl_days: ttl_days(environment)?,
         })
@@ -263,7 +278,11 @@ impl WorkerRules {
     }
 }
 
-fn quota_minute(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
+/// The provider's minute.
+///
+/// # Errors
+/// Names the variable when it is wrong.
+pub fn quota_minute(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
     environment.seconds("DARKROOM_QUOTA_MINUTE_SECONDS", limits::QUOTA_MINUTE, 1, 60)
 }
 

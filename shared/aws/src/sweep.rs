@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use darkroom_core::breaker::Gate;
 use darkroom_core::id::{JobId, ModelName, UserId};
 use darkroom_core::job::{Job, Stage, Status};
 use darkroom_core::lifecycle::Command;
 use darkroom_core::limits::SETTLE_PATIENCE;
-use darkroom_core::model::{Model, routes};
 use darkroom_core::pace::Pace;
 use darkroom_core::sweep::{AgeAction, Rules, SweepAction, paced, sweep_action, sweep_by_age};
 use darkroom_core::time::{Timestamp, readable};
@@ -17,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::random_stamp;
 use crate::error::StoreError;
-use crate::{Catalogue, Commit, JobQueue, JobTable, KeyTable};
+use crate::{Catalogue, Commit, JobQueue, JobTable, KeyTable, Pacer};
 
 /// The sweeper: dispatcher of what is due and undertaker of what is lost.
 #[derive(Clone, Debug)]
@@ -26,11 +24,9 @@ pub struct Sweep {
     pub jobs: JobTable,
     /// Where due jobs are sent.
     pub queue: JobQueue,
-    /// Keys, scopes and breakers: a backlog is woken no faster than they allow.
-    pub keys: KeyTable,
     catalogue: Arc<Catalogue>,
-    /// The provider's minute.
-    pub quota_minute: Duration,
+    /// A backlog is woken no faster than it allows.
+    pacer: Pacer,
     /// What to do with which.
     pub rules: Rules,
     promised: Promised,
@@ -135,7 +131,8 @@ impl Sweep {
         rules: Rules,
     ) -> Self {
         let catalogue = Arc::new(Catalogue::new(keys.clone()));
-        Self { jobs, queue, keys, catalogue, quota_minute, rules, promised: Promised::default() }
+        let pacer = Pacer::new(keys, quota_minute);
+        Self { jobs, queue, catalogue, pacer, rules, promised: Promised::default() }
     }
 
     /// Looks at every job that is due by `now` (and a little ahead) and does what is due. A `dry_run` writes
@@ -183,42 +180,12 @@ impl Sweep {
         }
         let models = self.catalogue.models(now).await?;
         for model in models.iter().filter(|model| waiting.contains(&model.name)) {
-            if let Some(pace) = self.pace(&models, model, now).await? {
+            let promised = self.promised.of(&model.name, now);
+            if let Some(pace) = self.pacer.pace(&models, model, now, &promised).await? {
                 paces.insert(model.name.clone(), pace);
             }
         }
         Ok(paces)
-    }
-
-    /// The pace of all of the model's routes whose breakers are closed, or else of the model itself.
-    async fn pace(
-        &self,
-        models: &[Model],
-        model: &Model,
-        now: Timestamp,
-    ) -> Result<Option<Pace>, StoreError> {
-        let (mut open, mut closed) = (Vec::new(), Vec::new());
-        for route in routes(models, model, &now.utc_day()) {
-            if !route.provider.has_breaker() {
-                return Ok(None);
-            }
-            let breaker = self.keys.breaker(route.provider, &route.provider_model).await?;
-            let is_closed = breaker.gate(now) == Gate::Closed;
-            if is_closed { &mut closed } else { &mut open }.push((route, breaker));
-        }
-        open.truncate(1);
-        let usable = if closed.is_empty() { open } else { closed };
-        let Some((_, breaker)) = usable.first() else { return Ok(None) };
-        if usable.iter().any(|(route, _)| !route.provider.needs_key()) {
-            return Ok(Some(Pace::keyless(breaker, now)));
-        }
-        let keys = self.keys.keys().await?;
-        let mut scopes = Vec::new();
-        for (route, _) in &usable {
-            scopes.extend(self.keys.scopes(route.provider, &route.provider_model).await?);
-        }
-        let promised = self.promised.of(&model.name, now);
-        Ok(Some(Pace::new(&scopes, &keys, breaker, now, self.quota_minute, &promised)))
     }
 
     /// Ends every live job older than `max_age`; one with a live lease is only asked to end.

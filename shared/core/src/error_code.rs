@@ -79,13 +79,15 @@ pub enum ErrorCode {
     TooManyInflight,
     /// The stores are throttling us.
     StoreThrottled,
+    /// The model's provider is failing, and the operator has chosen to refuse rather than to queue.
+    CircuitOpen,
     /// A fault of ours.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::MalformedJson,
         Self::UnknownField,
         Self::MissingIdempotencyKey,
@@ -102,6 +104,7 @@ impl ErrorCode {
         Self::ModelRetired,
         Self::TooManyInflight,
         Self::StoreThrottled,
+        Self::CircuitOpen,
         Self::Internal,
     ];
 
@@ -124,6 +127,7 @@ impl ErrorCode {
             Self::ModelRetired => "model_retired",
             Self::TooManyInflight => "too_many_inflight",
             Self::StoreThrottled => "store_throttled",
+            Self::CircuitOpen => "circuit_open",
             Self::Internal => "internal",
         }
     }
@@ -142,19 +146,19 @@ impl ErrorCode {
             Self::InvalidValue | Self::IdempotencyMismatch | Self::UnknownModel | Self::ModelRetired => 422,
             Self::TooManyInflight => 429,
             Self::Internal => 500,
-            Self::StoreThrottled => 503,
+            Self::StoreThrottled | Self::CircuitOpen => 503,
         }
     }
 
     /// Whether the same request may succeed later, unchanged.
     pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::TooManyInflight | Self::StoreThrottled | Self::Internal)
+        matches!(self, Self::TooManyInflight | Self::StoreThrottled | Self::CircuitOpen | Self::Internal)
     }
 
-    /// Seconds for `Retry-After`, where the status calls for one.
+    /// Seconds for `Retry-After`, where the status calls for one and the occurrence does not tell.
     pub const fn retry_after_seconds(self) -> Option<u64> {
         match self {
-            Self::TooManyInflight => Some(10),
+            Self::TooManyInflight | Self::CircuitOpen => Some(10),
             Self::StoreThrottled => Some(1),
             _ => None,
         }
@@ -197,6 +201,8 @@ impl ErrorCode {
             (Self::TooManyInflight, Language::Tr) => "Sürmekte olan çok fazla işiniz var",
             (Self::StoreThrottled, Language::En) => "The service is busy",
             (Self::StoreThrottled, Language::Tr) => "Servis şu anda yoğun",
+            (Self::CircuitOpen, Language::En) => "The model is not available at the moment",
+            (Self::CircuitOpen, Language::Tr) => "Model şu anda kullanılamıyor",
             (Self::Internal, Language::En) => "Something failed on our side",
             (Self::Internal, Language::Tr) => "Bizim tarafımızda bir hata oluştu",
         }
@@ -254,6 +260,12 @@ impl ErrorCode {
             (Self::StoreThrottled, Language::En) => "Try again in a second with the same Idempotency-Key.",
             (Self::StoreThrottled, Language::Tr) => {
                 "Bir saniye sonra aynı Idempotency-Key ile yeniden deneyin."
+            }
+            (Self::CircuitOpen, Language::En) => {
+                "Its provider is failing. Try again after the time in Retry-After, or ask for another model."
+            }
+            (Self::CircuitOpen, Language::Tr) => {
+                "Sağlayıcısı yanıt veremiyor. Retry-After süresinden sonra yeniden deneyin ya da başka bir model isteyin."
             }
             (Self::Internal, Language::En) => {
                 "Try again with the same Idempotency-Key; nothing is paid twice."

@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod message;
 pub mod model;
+pub mod outlook;
 pub mod pace;
 pub mod pool;
 pub mod position;

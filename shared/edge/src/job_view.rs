@@ -1,9 +1,8 @@
 //! A job as its owner sees it.
 
-use std::time::Duration;
-
 use darkroom_core::error_code::Language;
 use darkroom_core::job::{Job, Outcome, Stage, WaitReason};
+use darkroom_core::outlook::Outlook;
 use darkroom_core::position::Position;
 use darkroom_core::request::Prompt;
 use darkroom_core::time::Timestamp;
@@ -16,26 +15,10 @@ pub struct JobView {
     pub long_prompt: Option<Prompt>,
     /// The place in the queue, while it waits.
     pub position: Option<Position>,
-    /// How long until the picture is expected.
-    pub eta: Option<Duration>,
+    /// When the picture is expected, while it is.
+    pub outlook: Option<Outlook>,
     /// A link to the picture.
     pub image_url: Option<String>,
-}
-
-/// One invocation of the worker draws this many at a time: what an estimate can count on.
-const DRAWN_AT_A_TIME: u64 = 10;
-
-/// When a live job's picture may be expected, from its place in the queue and how long the model's calls take.
-pub fn eta(job: &Job, position: Option<Position>, typical: Duration, now: Timestamp) -> Option<Duration> {
-    match &job.stage {
-        Stage::Settled(_) => None,
-        Stage::Processing(processing) => Some(typical.saturating_sub(now.since(processing.claimed_at))),
-        Stage::Pending(pending) => {
-            let rounds = position.map_or(0, |position| position.place.saturating_sub(1) / DRAWN_AT_A_TIME);
-            let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-            Some(pending.not_before.since(now) + typical.saturating_mul(rounds.saturating_add(1)))
-        }
-    }
 }
 
 impl JobView {
@@ -58,8 +41,8 @@ impl JobView {
             "progress": progress(job),
             "queue_position": self.position.map(|position| position.place),
             "queue_position_exact": self.position.is_some_and(|position| position.exact),
-            "eta_seconds": self.eta.map(|eta| eta.as_millis().div_ceil(1000)),
-            "eta_reason": wait_reason(job).map(WaitReason::as_str),
+            "eta_seconds": self.outlook.map(|outlook| outlook.eta.as_millis().div_ceil(1000)),
+            "eta_reason": wait_reason(job, self.outlook).map(WaitReason::as_str),
             "prompt": prompt,
             "model": order.model,
             "aspect_ratio": order.shape.aspect_ratio.as_str(),
@@ -99,9 +82,9 @@ fn progress(job: &Job) -> u8 {
     }
 }
 
-fn wait_reason(job: &Job) -> Option<WaitReason> {
+fn wait_reason(job: &Job, outlook: Option<Outlook>) -> Option<WaitReason> {
     match &job.stage {
-        Stage::Pending(pending) => Some(pending.reason),
+        Stage::Pending(pending) => outlook.and_then(|outlook| outlook.reason).or(Some(pending.reason)),
         Stage::Processing(_) | Stage::Settled(_) => None,
     }
 }

@@ -9,6 +9,6 @@ mod problem;
 
 pub use body::JsonBody;
 pub use caller::Caller;
-pub use job_view::{JobView, eta};
+pub use job_view::JobView;
 pub use language::{AcceptLanguage, VARY_LANGUAGE};
 pub use problem::{Problem, method_not_allowed, not_found};

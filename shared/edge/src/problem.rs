@@ -1,5 +1,7 @@
 //! Refusals as `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::header::{CONTENT_LANGUAGE, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
@@ -16,19 +18,26 @@ pub struct Problem {
     code: ErrorCode,
     language: Language,
     detail: Option<String>,
+    retry_after: Option<Duration>,
     violations: Vec<Violation>,
 }
 
 impl Problem {
     /// A refusal with the code's own words.
     pub const fn new(code: ErrorCode, language: Language) -> Self {
-        Self { code, language, detail: None, violations: Vec::new() }
+        Self { code, language, detail: None, retry_after: None, violations: Vec::new() }
     }
 
     /// Says something more particular than the code's own words.
     #[must_use]
     pub fn with_detail(self, detail: String) -> Self {
         Self { detail: Some(detail), ..self }
+    }
+
+    /// Says when it is worth trying again; rounded up to whole seconds, and never at once.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// A body or query with these faults: 400 when it has unknown fields, 422 otherwise.
@@ -73,7 +82,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));
-        if let Some(seconds) = self.code.retry_after_seconds() {
+        let told = self.retry_after.map(|wait| wait.as_millis().div_ceil(1_000).max(1));
+        let told = told.and_then(|seconds| u64::try_from(seconds).ok());
+        if let Some(seconds) = told.or(self.code.retry_after_seconds()) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
