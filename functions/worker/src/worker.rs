@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{
-    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, now, random_fraction,
-    random_stamp,
+    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, clock_uncertainty, now,
+    random_fraction, random_stamp,
 };
 use darkroom_core::breaker::Pass;
 use darkroom_core::id::ModelName;
@@ -31,6 +31,11 @@ use crate::pool::{Ahead, Asked, Pool, Promise};
 
 /// Each of the steps ahead of the first message may take this long of Lambda's ten seconds of initialisation.
 const WARM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause between two looks at DynamoDB's clock: a second of them tells a wrong clock's error to within this and a round trip.
+const CLOCK_LOOK: Duration = Duration::from_millis(40);
+/// A wrong clock that is known to within this is good enough: less than half of a slot's guard.
+const CLOCK_KNOWN: Duration = Duration::from_millis(60);
 
 /// Why a job whose model's keys are all out of use fails.
 const NO_KEY: &str = "no key of the pool may be used";
@@ -105,10 +110,22 @@ impl Worker {
     /// when there are keys for them. What fails or takes too long is left to the first message.
     pub(crate) async fn warm(&self) {
         let Some(keys) = in_time("the table of keys", self.keys.keys()).await else { return };
+        if clock_uncertainty().is_some() {
+            in_time("DynamoDB's clock", self.read_clock()).await;
+        }
         let active = keys.iter().filter(|key| key.state == KeyState::Active);
         let providers: Vec<_> = active.map(|key| key.provider).collect();
         let pool = in_time("the pool of keys", Box::pin(self.warm_pool(&providers)));
         tokio::join!(pool, in_time("a provider", self.providers.warm(&providers)));
+    }
+
+    /// Asks until DynamoDB's answers tell how far this machine's wrong clock is off: slots are seconds that all workers agree on.
+    async fn read_clock(&self) -> Result<(), StoreError> {
+        while clock_uncertainty().is_some_and(|uncertainty| uncertainty > CLOCK_KNOWN) {
+            sleep_until(now().plus(CLOCK_LOOK)).await;
+            self.keys.keys().await?;
+        }
+        Ok(())
     }
 
     /// The catalogue, and keys, scopes and first secrets of every model of these providers.
@@ -395,8 +412,12 @@ async fn in_time<T, E: Display>(peer: &str, step: impl Future<Output = Result<T,
 
 #[expect(clippy::disallowed_methods, reason = "the wait for a slot's second")]
 pub(crate) async fn sleep_until(at: Timestamp) {
-    let wait = at.since(now());
-    if wait > Duration::ZERO {
+    // Once more after each wait: the clock may have been corrected meanwhile.
+    loop {
+        let wait = at.since(now());
+        if wait.is_zero() {
+            return;
+        }
         tokio::time::sleep(wait).await;
     }
 }

@@ -13,6 +13,7 @@ use aws_types::region::Region;
 use darkroom_core::limits::{AFTER_CALL, WORKER_SETTLE_PATIENCE};
 
 use crate::config::{ConfigError, Environment};
+use crate::server_time::ServerTime;
 
 /// The clients of a function or of the operator's command.
 #[derive(Clone, Debug)]
@@ -117,7 +118,8 @@ impl Clients {
             .credentials_provider(access.credentials.clone())
             .http_client(http.clone())
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
-            .retry_config(retries.clone());
+            .retry_config(retries.clone())
+            .interceptor(ServerTime);
         dynamodb.set_endpoint_url(access.endpoints.dynamodb.clone());
         let mut s3 = aws_sdk_s3::Config::builder()
             .behavior_version(version)

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod breaker;
+pub mod clock_offset;
 pub mod error_code;
 pub mod health;
 pub mod id;

@@ -69,10 +69,8 @@ impl LocalAws {
         };
         let engine_endpoint = endpoint("DynamoDB", &engine_listener)?;
         let dynamodb = DynamoDb::start(data_dir, engine_listener, settings.ttl_sweep_interval)?;
-        let counting = counted_listener.map(|listener| {
-            let conflict_every = settings.conflict_every;
-            Counting::start(listener, engine_endpoint.clone(), counters.clone(), conflict_every)
-        });
+        let counting = counted_listener
+            .map(|listener| Counting::start(listener, engine_endpoint.clone(), counters.clone(), &settings));
         Ok(Self {
             dynamodb,
             counting,

@@ -24,11 +24,13 @@ pub struct Settings {
     /// Every so manieth transaction is cancelled as one that met another (`TransactionConflict`), where requests are
     /// counted; 0 for none.
     pub conflict_every: u64,
+    /// DynamoDB's clock, as the `Date` of its answers tells it, is so far ahead of this machine's, where requests are counted.
+    pub clock_ahead: Duration,
 }
 
 impl Settings {
     /// Settings for `data_dir`, with any free ports, region `us-east-1`, account `000000000000` and a sweep
-    /// for expired items each minute, and DynamoDB uncounted and without conflicts.
+    /// for expired items each minute, and DynamoDB uncounted, without conflicts and with the right time.
     pub fn new(data_dir: impl Into<PathBuf>, credentials: Credentials) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -39,6 +41,7 @@ impl Settings {
             ttl_sweep_interval: Duration::from_secs(60),
             count_dynamodb: false,
             conflict_every: 0,
+            clock_ahead: Duration::ZERO,
         }
     }
 }

@@ -7,14 +7,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::any;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -27,6 +27,7 @@ use super::tally::{DynamoDbUse, Tally};
 use super::units::{Asked, KeyNames, answered};
 use crate::counters::Counters;
 use crate::http_server::HttpServer;
+use crate::settings::Settings;
 
 /// DynamoDB accepts bodies up to 16 MB.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -50,6 +51,8 @@ struct Counted {
     /// Every so manieth transaction meets another; 0 for none.
     conflict_every: u64,
     transactions: AtomicU64,
+    /// How far ahead the `Date` of the answers is.
+    clock_ahead: Duration,
 }
 
 impl Counting {
@@ -58,7 +61,7 @@ impl Counting {
         listener: TcpListener,
         engine: String,
         counters: Counters,
-        conflict_every: u64,
+        settings: &Settings,
     ) -> Self {
         let upstream = Client::builder(TokioExecutor::new()).build_http();
         let counted = Arc::new(Counted {
@@ -67,8 +70,9 @@ impl Counting {
             counters,
             keys: RwLock::default(),
             tally: Mutex::default(),
-            conflict_every,
+            conflict_every: settings.conflict_every,
             transactions: AtomicU64::new(0),
+            clock_ahead: settings.clock_ahead,
         });
         let router = Router::new()
             .fallback(any(pass))
@@ -129,12 +133,16 @@ async fn pass(State(counted): State<Arc<Counted>>, request: Request<Body>) -> Re
         }
         Ok::<_, String>(Response::from_parts(head, Body::from(body)))
     };
-    passed.await.unwrap_or_else(|error| {
+    let mut answer = passed.await.unwrap_or_else(|error| {
         tracing::warn!(service = SERVICE, error, "a request could not be passed on");
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::BAD_GATEWAY;
         response
-    })
+    });
+    if let Some(date) = counted.date() {
+        answer.headers_mut().insert(header::DATE, date);
+    }
+    answer
 }
 
 /// The request, made to tell its capacity. Text before text, so that the rest stays as it was written.
@@ -158,6 +166,15 @@ fn conflict(actions: usize) -> Vec<u8> {
 }
 
 impl Counted {
+    /// The time that an answer tells; `None` for this machine's.
+    fn date(&self) -> Option<HeaderValue> {
+        if self.clock_ahead.is_zero() {
+            return None;
+        }
+        let date = httpdate::fmt_http_date(SystemTime::now() + self.clock_ahead);
+        HeaderValue::from_str(&date).ok()
+    }
+
     fn meets_another(&self, asked: &Asked) -> bool {
         self.conflict_every > 0
             && asked.operation == "TransactWriteItems"
