@@ -8,6 +8,7 @@ mod learn;
 mod pool;
 mod probe;
 mod secret_cache;
+mod seen;
 mod worker;
 
 use std::sync::Arc;

@@ -6,13 +6,12 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{KeyTable, Opened, SecretBox, StoreError, Written, now, random_fraction};
-use darkroom_core::id::{ModelName, ProjectName};
+use darkroom_core::id::ModelName;
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, Secret, Standing};
 use darkroom_core::limits::{SLOT_EARLY, SLOT_WAIT_MAX};
 use darkroom_core::model::{Model, ProviderName};
@@ -21,23 +20,17 @@ use darkroom_core::quota::{Ask, Slots, tolerance};
 use darkroom_core::retry::{CONFLICT_TRIES_MAX, conflict_pause};
 use darkroom_core::time::Timestamp;
 use futures::future::join_all;
-use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::invocation::{Invocation, Slot};
 use crate::secret_cache::SecretCache;
+use crate::seen::{Ended, ModelPool, Promise, Seen, SharedSeen};
 
 /// Keys and scopes are read again when the last look is older.
 const FRESH: Duration = Duration::from_secs(5);
 /// First and longest pause between two looks at first calls that others make. Of its own this process hears.
 const TRIAL_LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
-/// Claiming a job takes about so many round trips of a store, and half of one more for each other job that this process
-/// claims at the same time: a slot is asked for that much later than now, or it would be over before its call. A job that is
-/// claimed already needs only the reservation's.
-const LEAD_ROUND_TRIPS: u32 = 3;
 /// Messages of a batch, as a rule.
 const FIRST_MESSAGES: u32 = 10;
-/// What claims are given at most.
-const LEAD_MAX: Duration = Duration::from_secs(1);
 /// A slot that lies ahead is claimed this long before its second.
 const CLAIM_AHEAD: Duration = Duration::from_secs(1);
 
@@ -84,15 +77,6 @@ pub(crate) enum Ahead {
     Not,
 }
 
-/// A job's part in what the process's first calls promise, from then until it has its slot or waits no more.
-pub(crate) struct Promise(SharedSeen);
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        self.0.ahead.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The keys and scopes of every (provider, model) that this process draws with.
 pub(crate) struct Pool {
     pub(crate) keys: KeyTable,
@@ -100,44 +84,6 @@ pub(crate) struct Pool {
     secrets: SecretCache,
     rules: WorkerRules,
     models: Mutex<HashMap<(ProviderName, ModelName), SharedSeen>>,
-}
-
-/// What one process knows of one model.
-type SharedSeen = Arc<ModelPool>;
-
-#[derive(Default)]
-pub(crate) struct ModelPool {
-    /// Held while blocks are reserved: one process's messages do not race each other for a scope.
-    pub(crate) seen: AsyncMutex<Seen>,
-    /// Told to jobs that were claimed ahead: there may be a slot for them.
-    free: Notify,
-    /// Jobs that were claimed ahead and wait for a slot that was promised.
-    ahead: AtomicU32,
-}
-
-impl ModelPool {
-    /// Wakes so many of the jobs that were claimed ahead.
-    fn wake(&self, jobs: usize) {
-        for _ in 0..jobs.min(self.ahead.load(Ordering::Relaxed) as usize) {
-            self.free.notify_one();
-        }
-    }
-}
-
-/// One model's scopes and keys, as last read or written.
-#[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) read_at: Timestamp,
-    pub(crate) scopes: Vec<Scope>,
-    pub(crate) keys: Vec<ApiKey>,
-    /// Whose turn it is among equals; processes begin at different ones.
-    turn: usize,
-    /// The longest of the latest round trips to the store, halved with each shorter one.
-    round_trip: Duration,
-    /// First calls of this process.
-    trials: Vec<Trial>,
-    /// This process's next block begins then at the earliest.
-    next_block_at: Timestamp,
 }
 
 /// A block that is to be reserved: its scope as it was seen, and per slot the key with its secret.
@@ -153,21 +99,6 @@ impl Block {
         let keys = pick.keys.iter().filter_map(|index| seen.keys.get(*index).cloned());
         Some(Self { scope, slots: pick.slots, keys: keys.zip(secrets).collect() })
     }
-}
-
-/// Key and scope after a first call, where they were written.
-#[derive(Default)]
-pub(crate) struct Ended {
-    pub(crate) key: Option<ApiKey>,
-    pub(crate) scope: Option<Scope>,
-}
-
-/// A first call that is under way.
-struct Trial {
-    project: ProjectName,
-    /// Calls that follow when it is granted.
-    promises: u32,
-    until: Timestamp,
 }
 
 impl Pool {
@@ -216,7 +147,7 @@ impl Pool {
         let (mut pause, mut fresh) = (TRIAL_LOOK.0, FRESH);
         loop {
             // In the queue before the look, so that no answer falls between the two.
-            let mut free = pin!(shared.free.notified());
+            let mut free = pin!(shared.slot_is_free());
             free.as_mut().enable();
             let look = Look { model, asked, invocation, ahead, fresh, patient_until };
             if let Looked::Done(asked) = Box::pin(self.look(&shared, look)).await? {
@@ -259,10 +190,9 @@ impl Pool {
         self.refresh(&mut seen, model, fresh).await?;
         let mut tries = 1;
         while tries <= CONFLICT_TRIES_MAX {
-            let claimed = shared.ahead.load(Ordering::Relaxed);
+            let claimed = shared.claimed_ahead();
             if ahead == Ahead::May && seen.promises() > claimed {
-                shared.ahead.fetch_add(1, Ordering::Relaxed);
-                return Ok(Looked::Done(Asked::Promised(Promise(Arc::clone(shared)))));
+                return Ok(Looked::Done(Asked::Promised(Promise::of(shared))));
             }
             if ahead != Ahead::Has && claimed > 0 {
                 // What is free first is theirs: they can use it at once.
@@ -404,11 +334,7 @@ impl Pool {
         let begun =
             if trial.key.standing.is_proven() { Ok(true) } else { self.begin_key_trial(seen, trial).await };
         if let Ok(true) = begun {
-            seen.trials.push(Trial {
-                project: scope.project.clone(),
-                promises: scope.promises(),
-                until: trial.at.plus(self.rules.trial(scope.provider)),
-            });
+            seen.begin_trial(&scope, trial.at.plus(self.rules.trial(scope.provider)));
             return Ok(slots);
         }
         let ended = self.write_trial(trial, Standing::UNTRIED, Standing::UNTRIED).await;
@@ -454,14 +380,9 @@ impl Pool {
         self.shared_by(model.provider, &model.provider_model)
     }
 
-    fn shared_by(&self, provider: ProviderName, model: &ModelName) -> SharedSeen {
+    pub(crate) fn shared_by(&self, provider: ProviderName, model: &ModelName) -> SharedSeen {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 999")]
-            let turn = (random_fraction() * 1_000.0) as usize;
-            let seen = AsyncMutex::new(Seen { turn, ..Seen::default() });
-            Arc::new(ModelPool { seen, ..ModelPool::default() })
-        };
+        let new = || Arc::new(ModelPool::beginning_at(random_fraction()));
         models.entry((provider, model.clone())).or_insert_with(new).clone()
     }
 
@@ -509,49 +430,6 @@ impl Pool {
                 Ok(false)
             }
             None => Ok(false),
-        }
-    }
-}
-
-impl Seen {
-    fn is_younger_than(&self, fresh: Duration) -> bool {
-        now().since(self.read_at) < fresh
-    }
-
-    /// How long this process's claims take, as far as the store's latest answers tell.
-    fn lead(&self, claims: u32) -> Duration {
-        (self.round_trip * (LEAD_ROUND_TRIPS + claims / 2)).min(LEAD_MAX)
-    }
-
-    fn took(&mut self, round_trip: Duration) {
-        self.round_trip = round_trip.max(self.round_trip / 2);
-    }
-
-    /// Calls that follow this process's first calls when those are granted.
-    fn promises(&self) -> u32 {
-        let at = now();
-        self.trials.iter().filter(|trial| trial.until > at).map(|trial| trial.promises).sum()
-    }
-
-    /// A first call is over.
-    fn ended(&mut self, slot: &Slot, ended: Ended) {
-        self.trials.retain(|trial| trial.project != slot.scope.project);
-        ended.key.into_iter().for_each(|key| self.put_key(key));
-        ended.scope.into_iter().for_each(|scope| self.put_scope(&slot.scope.project, Some(scope)));
-    }
-
-    /// The scope as it is now; without one it is gone.
-    fn put_scope(&mut self, project: &ProjectName, scope: Option<Scope>) {
-        let Some(index) = self.scopes.iter().position(|other| other.project == *project) else { return };
-        match (self.scopes.get_mut(index), scope) {
-            (Some(place), Some(scope)) => *place = scope,
-            _ => drop(self.scopes.remove(index)),
-        }
-    }
-
-    pub(crate) fn put_key(&mut self, key: ApiKey) {
-        if let Some(place) = self.keys.iter_mut().find(|other| other.id == key.id) {
-            *place = key;
         }
     }
 }

@@ -27,7 +27,8 @@ use tokio::sync::Semaphore;
 
 use crate::breakers::{Breakers, Entry, Told};
 use crate::invocation::{Invocation, Slot};
-use crate::pool::{Ahead, Asked, Pool, Promise};
+use crate::pool::{Ahead, Asked, Pool};
+use crate::seen::Promise;
 
 /// Each of the steps ahead of the first message may take this long of Lambda's ten seconds of initialisation.
 const WARM_TIMEOUT: Duration = Duration::from_secs(2);
