@@ -7,17 +7,14 @@ use darkroom_tests::keys::MODEL;
 use darkroom_tests::stack::TestStack;
 use serde_json::json;
 
-/// Users who submit side by side.
-const USERS: usize = 8;
-
-/// Submits jobs with prompts of their own; `name` tells them from those of another call.
-pub(crate) async fn submit(stack: &TestStack, name: &str, jobs: usize) -> anyhow::Result<()> {
-    let mut users = Vec::new();
-    for user in 0..USERS {
+/// Submits jobs with prompts of their own, by so many users side by side; `name` tells them from those of another call.
+pub(crate) async fn submit(stack: &TestStack, name: &str, jobs: usize, users: usize) -> anyhow::Result<()> {
+    let mut submitting = Vec::new();
+    for user in 0..users {
         let (app, user_name, name) = (stack.app.clone(), format!("user{user}"), name.to_owned());
         stack.grant(&user_name, 1_000_000).await?;
-        users.push(tokio::spawn(async move {
-            for number in (user..jobs).step_by(USERS) {
+        submitting.push(tokio::spawn(async move {
+            for number in (user..jobs).step_by(users) {
                 let body = json!({"prompt": format!("{name} {number}"), "model": MODEL});
                 let answer = app.submit(&user_name, &format!("{name}-{number}"), &body).await?;
                 ensure!(answer.status == 202, "{} {}", answer.status, answer.body);
@@ -25,7 +22,7 @@ pub(crate) async fn submit(stack: &TestStack, name: &str, jobs: usize) -> anyhow
             Ok(())
         }));
     }
-    for user in users {
+    for user in submitting {
         user.await??;
     }
     Ok(())

@@ -13,6 +13,8 @@ use crate::process::{self, Usage};
 
 /// Jobs of the headline run.
 pub(crate) const HEADLINE_JOBS: usize = 360;
+/// Who submit them.
+const USERS: usize = 8;
 /// Jobs of each CPU run.
 pub(crate) const CPU_JOBS: usize = 500;
 
@@ -111,7 +113,7 @@ impl Run {
             keys::add(&stack.stores()?, &format!("AIza-{number}"), &format!("project-{number}"), 10_000)
                 .await?;
         }
-        load::submit(&stack, "prompt", self.jobs).await?;
+        load::submit(&stack, "prompt", self.jobs, USERS).await?;
         load::settled(&stack, Duration::from_secs(600)).await?;
         let usage = usage(&stack);
         let requests = requests(&stack);

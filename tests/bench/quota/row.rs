@@ -12,7 +12,7 @@ pub(crate) const HEAD: &str = "\
 | wasted | wasted % | provider's faults | jobs failed | DynamoDB calls/job | write units/job | writes/s of one item |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
-/// One row. Calls and units per job are submission's and drawing's together; the hottest item is of the drawing.
+/// One row. Calls, units and the hottest item are submission's and drawing's together.
 pub(crate) fn row(name: &str, setup: &Setup, measured: &Measured) -> String {
     let Measured { figures, floor, jobs, failed, errors, submitting, drawing } = measured;
     let (span, floor) = (figures.span.as_secs_f64(), floor.map(|floor| floor.as_secs_f64()));
@@ -25,9 +25,9 @@ pub(crate) fn row(name: &str, setup: &Setup, measured: &Measured) -> String {
     let per_job = |amount: f64| amount / *jobs as f64;
     let calls = per_job((submit.requests + draw.requests) as f64);
     let units = per_job(submit.write_units + draw.write_units);
-    let hottest = drawing
-        .hottest
-        .as_ref()
+    let hottest = [submitting, drawing].into_iter().filter_map(|used| used.hottest.as_ref());
+    let hottest = hottest
+        .max_by_key(|hottest| hottest.writes)
         .map_or_else(|| "0".to_owned(), |hottest| format!("{} ({})", hottest.writes, short(&hottest.item)));
     let crashed =
         if *errors > 0 { format!("; {errors} invocations without an answer") } else { String::new() };

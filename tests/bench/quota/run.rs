@@ -76,7 +76,7 @@ impl Setup {
         let before = gemini.calls();
         gemini.clear_calls();
         stack.system.aws().take_dynamodb_use();
-        load::submit(&stack, "job", plan.jobs).await?;
+        load::submit(&stack, "job", plan.jobs, plan.users).await?;
         let submitting = stack.system.aws().take_dynamodb_use().unwrap_or_default();
         let worker = stack.system.function("worker").context("there is no worker")?;
         worker.warm(self.processes).await?;
@@ -148,7 +148,7 @@ impl Setup {
     async fn prove(&self, stack: &mut TestStack, gemini: &StandIn) -> anyhow::Result<()> {
         stack.system.start_consuming()?;
         for round in 1.. {
-            load::submit(stack, &format!("proving-{round}"), self.plan.keys.len()).await?;
+            load::submit(stack, &format!("proving-{round}"), self.plan.keys.len(), self.plan.users).await?;
             load::settled(stack, self.patience()).await?;
             let calls = gemini.calls();
             if self.plan.keys.iter().all(|key| drawn_with(&calls, &key.project) > 0) {

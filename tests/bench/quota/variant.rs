@@ -30,6 +30,8 @@ pub(crate) enum Variant {
     Revoked,
     /// The workers' clocks are 2 s fast or slow; on a real minute.
     SkewedClocks,
+    /// A hundred users with quota for 5,100 jobs a real minute: how often any one item is written.
+    Busy,
 }
 
 /// A key and its project.
@@ -59,6 +61,8 @@ pub(crate) enum Fate {
 /// One variant in full.
 pub(crate) struct Plan {
     pub(crate) jobs: usize,
+    /// Who submit them.
+    pub(crate) users: usize,
     pub(crate) minute: Duration,
     pub(crate) keys: Vec<PlannedKey>,
     /// Each key draws once before the clock starts.
@@ -86,6 +90,7 @@ impl Variant {
     pub(crate) fn plan(self) -> Plan {
         let mut plan = Plan {
             jobs: 600,
+            users: 8,
             minute: MINUTE,
             keys: (0..LIVE).map(|number| key(&format!("live-{number}"), Fate::Live)).collect(),
             proven: true,
@@ -132,6 +137,13 @@ impl Variant {
                 plan.minute = Duration::from_secs(60);
                 plan.latency = Latency::Fixed(Duration::from_millis(2_570));
                 plan.skewed_clocks = true;
+            }
+            Self::Busy => {
+                (plan.jobs, plan.users) = (2_000, 100);
+                for key in &mut plan.keys {
+                    // Of ten seconds: 300 of a real minute.
+                    key.per_minute = 50;
+                }
             }
         }
         plan
