@@ -40,11 +40,12 @@ impl Pool {
             }
         };
         let is_granted = matches!((effect.key, effect.scope), (KeyEffect::Proven, ScopeEffect::Proven));
+        let (key, scope) = (Box::pin(key), Box::pin(scope));
         let (key, scope) = if is_granted && self.follow_up(slot).await {
-            let key = Box::pin(key).await;
-            (key, if self.is_stored(slot).await { Ok(None) } else { Box::pin(scope).await })
+            let key = key.await;
+            (key, if self.is_stored(slot).await { Ok(None) } else { scope.await })
         } else {
-            tokio::join!(Box::pin(key), Box::pin(scope))
+            tokio::join!(key, scope)
         };
         let ended = Ended { key: stored(slot, key), scope: stored(slot, scope) };
         if !key_is_out && !scope_is_out {
