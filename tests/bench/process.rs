@@ -34,3 +34,29 @@ pub(crate) fn usage(process_id: u32) -> Option<Usage> {
     let kilobytes: u64 = peak.split_whitespace().next()?.parse().ok()?;
     Some(Usage { cpu_seconds: ticks / TICKS_PER_SECOND, peak_bytes: kilobytes * 1024 })
 }
+
+/// The machine's time since it started, in ticks of all its processors.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MachineTime {
+    busy: u64,
+    stolen: u64,
+}
+
+impl MachineTime {
+    /// As of now; nothing where the kernel does not tell.
+    pub(crate) fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        // cpu user nice system idle iowait irq softirq steal (proc(5)).
+        let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        let ticks: Vec<u64> = ticks.filter_map(|tick| tick.parse().ok()).collect();
+        let [user, nice, system, _, _, irq, softirq, stolen, ..] = ticks[..] else { return Self::default() };
+        Self { busy: user + nice + system + irq + softirq, stolen }
+    }
+
+    /// Of the time that was wanted since `before`, the share that the machine's host gave to others.
+    pub(crate) fn stolen_since(self, before: Self) -> f64 {
+        let (busy, stolen) =
+            (self.busy.saturating_sub(before.busy), self.stolen.saturating_sub(before.stolen));
+        stolen as f64 / (busy + stolen).max(1) as f64
+    }
+}

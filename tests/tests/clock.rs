@@ -13,26 +13,24 @@ use darkroom_tests::stack::TestStack;
 use darkroom_tests::stand_in_gemini::{Settings, StandIn};
 use serde_json::json;
 
-/// How far DynamoDB's clock, and so all the others', is ahead of this machine's.
-const AHEAD: Duration = Duration::from_secs(5);
-
 /// This machine's clock, uncorrected.
 fn machine_now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Timestamp::from_millis(since.as_millis().try_into().unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_clock_is_corrected_before_the_first_call() -> anyhow::Result<()> {
-    let gemini_started_at = machine_now();
+/// How far DynamoDB's clock is ahead of this machine's; all others are to go by it. The slot of a job, by that clock, and how
+/// much later the call for it arrived.
+async fn call_of(clock_ahead_seconds: i64) -> anyhow::Result<(Timestamp, Duration)> {
     let gemini = StandIn::start(Settings::default()).await?;
+    let started_by = machine_now();
     gemini.add_key("AIza-one", "one");
     let mut stack = TestStack::start_with(|settings| {
         settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), gemini.base_url());
         settings.workers = 1;
         settings.consuming = false;
         settings.count_dynamodb = true;
-        settings.clock_ahead = AHEAD;
+        settings.clock_ahead_seconds = clock_ahead_seconds;
     })
     .await?;
     keys::add(&stack.stores()?, "AIza-one", "one", 100).await?;
@@ -42,17 +40,29 @@ async fn a_wrong_clock_is_corrected_before_the_first_call() -> anyhow::Result<()
     stack.system.start_consuming()?;
     let body = json!({"prompt": "a clock tower", "model": MODEL});
     let accepted = stack.app.submit("alice", "one", &body).await?;
-    let id = accepted.text("id").to_owned();
-    let job = stack.app.settled("alice", &id).await?;
+    let job = stack.app.settled("alice", accepted.text("id")).await?;
     assert_eq!(job["status"], "draft", "{job}");
-
-    // The one slot was reserved by DynamoDB's clock, and used by it.
     let scopes = stack.stores()?.keys.scopes(ProviderName::Gemini, &ModelName::parse(MODEL)?).await?;
     let slot_at = scopes[0].usage.marks[0].at;
-    let called_at = gemini_started_at.plus(gemini.calls()[0].at).plus(AHEAD);
-    let late = called_at.since(slot_at);
-    assert!(called_at >= slot_at && late < Duration::from_millis(500), "{slot_at}, called {called_at}");
+    let called_at = started_by.plus(gemini.calls()[0].at).as_millis();
+    let called_at = Timestamp::from_millis(called_at.saturating_add_signed(clock_ahead_seconds * 1_000));
+    // By the clocks' tolerance too early is as wrong as too late.
+    let early = Duration::from_millis(100);
+    assert!(called_at.plus(early) >= slot_at, "for {slot_at} called at {called_at}");
     stack.finish().await?;
     gemini.shutdown().await;
+    Ok((slot_at, called_at.plus(early).since(slot_at)))
+}
+
+/// A machine that is slow by five seconds, and one that is fast: its calls would be early, and counted in another minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_is_corrected_before_the_first_call() -> anyhow::Result<()> {
+    for clock_ahead_seconds in [5, -5] {
+        let before = machine_now();
+        let (slot_at, late) = call_of(clock_ahead_seconds).await?;
+        assert!(late < Duration::from_millis(300), "{late:?} after {slot_at}, {clock_ahead_seconds} s");
+        let ahead = slot_at.as_millis().cast_signed() - before.as_millis().cast_signed();
+        assert!(ahead > clock_ahead_seconds * 1_000 - 100, "{ahead} ms, {clock_ahead_seconds} s");
+    }
     Ok(())
 }

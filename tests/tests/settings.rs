@@ -68,6 +68,7 @@ async fn a_wrong_setting_is_named_and_no_secret_is_shown() -> anyhow::Result<()>
     for (function, variable, value) in [
         ("submit", "DARKROOM_INFLIGHT_MAX", "0"),
         ("submit", "DARKROOM_INFLIGHT_MAX", "many"),
+        ("submit", "DARKROOM_REFUSE_WHEN_OPEN", "yes"),
         ("submit", "DARKROOM_DEADLINE_SECONDS", "10"),
         ("submit", "DARKROOM_QUEUE_URL", "arn:aws:sqs:us-east-1:000000000000:q"),
         ("worker", "DARKROOM_ATTEMPTS_MAX", "-1"),
@@ -80,6 +81,7 @@ async fn a_wrong_setting_is_named_and_no_secret_is_shown() -> anyhow::Result<()>
         ("worker", "DARKROOM_OPENAI_BASE_URL", "api.openai.com"),
         ("worker", "DARKROOM_FORGE_BASE_URL", "http://10.0.0.7:7860"),
         ("api", "DARKROOM_TTL_DAYS", "401"),
+        ("api", "DARKROOM_QUOTA_MINUTE_SECONDS", "0"),
         ("sweeper", "DARKROOM_STUCK_SECONDS", "299"),
         ("sweeper", "DARKROOM_PENDING_MAX_SECONDS", "3601"),
         ("sweeper", "DARKROOM_SWEEP_SECONDS", "1.5"),

@@ -30,7 +30,7 @@ pub(crate) struct HealthCache(Mutex<Option<(Timestamp, StatusCode, Value)>>);
 pub(crate) async fn health(Shared(api): Shared<Arc<Api>>) -> Response {
     let mut last = api.health.0.lock().await;
     let at = now();
-    if let Some((_, status, body)) = last.as_ref().filter(|(made_at, ..)| at.since(*made_at) < FRESH) {
+    if let Some((_, status, body)) = last.as_ref().filter(|(made_at, ..)| at.finds_fresh(*made_at, FRESH)) {
         return (*status, Json(body.clone())).into_response();
     }
     let (status, body) = Box::pin(check(&api, at)).await;

@@ -12,7 +12,9 @@ use darkroom_aws::clients::{Access, Clients};
 use darkroom_aws::config::{
     ConfigError, Environment, Tables, image_bucket, queue_url, quota_minute, ttl_days,
 };
-use darkroom_aws::{Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer};
+use darkroom_aws::{
+    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer, read_clock,
+};
 use lambda_http::{Error, run, tracing};
 
 use crate::forecast::Forecast;
@@ -26,7 +28,7 @@ async fn main() -> Result<(), Error> {
     let api = start(&Environment::process()).inspect_err(|error| {
         tracing::error!(error = %error, "api does not start: correct the setting and deploy again");
     })?;
-    if let Err(error) = api.keys.ping().await {
+    if let Err(error) = read_clock(&api.keys).await {
         tracing::warn!(error = %error, "the connections could not be opened ahead of the first request");
     }
     run(router(api)).await

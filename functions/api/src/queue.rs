@@ -36,7 +36,7 @@ impl WaitingCache {
     /// The waiting jobs as of at most a second ago. The cost grows neither with the queue nor with the askers.
     pub(crate) async fn look(&self) -> Result<Arc<Seen>, StoreError> {
         let mut seen = self.seen.lock().await;
-        if let Some(seen) = seen.as_ref().filter(|seen| now().since(seen.read_at) < FRESH) {
+        if let Some(seen) = seen.as_ref().filter(|seen| now().finds_fresh(seen.read_at, FRESH)) {
             return Ok(seen.clone());
         }
         let read_at = now();

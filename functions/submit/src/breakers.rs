@@ -1,14 +1,18 @@
 //! The breakers as submissions see them: read at most once a second per process, never written.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use darkroom_aws::{KeyTable, StoreError};
+use darkroom_aws::{KeyTable, StoreError, read_clock};
 use darkroom_core::breaker::{Breaker, all_open_until};
 use darkroom_core::id::ModelName;
 use darkroom_core::limits::BREAKER_READ;
 use darkroom_core::model::{Model, ProviderName, routes};
 use darkroom_core::time::Timestamp;
 use tokio::sync::Mutex;
+
+/// A submission waits no longer for a look.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Every breaker that was looked at.
 pub(crate) struct Breakers {
@@ -21,8 +25,13 @@ impl Breakers {
         Self { keys, seen: Mutex::default() }
     }
 
+    /// See [`read_clock`].
+    pub(crate) async fn read_clock(&self) -> Result<(), StoreError> {
+        read_clock(&self.keys).await
+    }
+
     /// Until when the model cannot be drawn with, by itself or by its fallback; `None` while it can. A table that cannot be
-    /// read stops no submission.
+    /// read, or not soon, stops no submission: it counts as a closed breaker until the next look.
     pub(crate) async fn open_until(
         &self,
         models: &[Model],
@@ -34,27 +43,32 @@ impl Breakers {
             if !route.provider.has_breaker() {
                 return None;
             }
-            match self.breaker(route, now).await {
-                Ok(breaker) => gates.push(breaker.gate(now)),
-                Err(error) => {
-                    tracing::warn!(model.name = %route.name, error = %error, "the breaker could not be read");
-                    return None;
-                }
-            }
+            gates.push(self.breaker(route, now).await.gate(now));
         }
         all_open_until(gates)
     }
 
-    async fn breaker(&self, model: &Model, now: Timestamp) -> Result<Breaker, StoreError> {
+    async fn breaker(&self, model: &Model, now: Timestamp) -> Breaker {
         let mut seen = self.seen.lock().await;
         let name = (model.provider, model.provider_model.clone());
         if let Some((read_at, breaker)) = seen.get(&name)
-            && now.since(*read_at) < BREAKER_READ
+            && now.finds_fresh(*read_at, BREAKER_READ)
         {
-            return Ok(breaker.clone());
+            return breaker.clone();
         }
-        let breaker = self.keys.breaker(model.provider, &model.provider_model).await?;
+        let look = self.keys.breaker(model.provider, &model.provider_model);
+        let breaker = match tokio::time::timeout(LOOK_TIMEOUT, look).await {
+            Ok(Ok(breaker)) => breaker,
+            Ok(Err(error)) => {
+                tracing::warn!(model.name = %model.name, error = %error, "the breaker could not be read");
+                Breaker::default()
+            }
+            Err(_) => {
+                tracing::warn!(model.name = %model.name, "the breaker could not be read in time");
+                Breaker::default()
+            }
+        };
         seen.insert(name, (now, breaker.clone()));
-        Ok(breaker)
+        breaker
     }
 }

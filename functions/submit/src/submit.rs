@@ -38,9 +38,11 @@ pub(crate) struct Submit {
 }
 
 impl Submit {
-    /// Opens the connection to DynamoDB and reads the catalogue during initialisation.
+    /// Opens the connection to DynamoDB, reads the catalogue and sees to it that the clock is right during initialisation: a job
+    /// that was made by a fast clock would be too early for every worker.
     pub(crate) async fn warm(&self) -> Result<(), StoreError> {
-        self.catalogue.models(now()).await.map(|_| ())
+        self.catalogue.models(now()).await?;
+        self.breakers.read_clock().await
     }
 }
 
@@ -69,41 +71,60 @@ async fn post_job(
     let at = now();
     let models = submit.catalogue.models(at).await.map_err(|error| unavailable(&error, language))?;
     let id = JobId::derive(&user, &key);
+    let shown = |request: &JobRequest| Shown {
+        prompt: request.prompt.clone(),
+        model: None,
+        open_until: None,
+        at,
+        language,
+    };
     let model = match choose(&models, request.model.as_ref(), &at.utc_day()) {
         Choice::Offered(model) => model,
         Choice::Retired(_) => {
             let refusal = without_model(ErrorCode::ModelRetired, language);
-            return submit.replay_or(id, &request, refusal, language).await;
+            return submit.replay_or(id, &request, shown(&request), refusal).await;
         }
         Choice::Unknown => {
             let refusal = without_model(ErrorCode::UnknownModel, language);
-            return submit.replay_or(id, &request, refusal, language).await;
+            return submit.replay_or(id, &request, shown(&request), refusal).await;
         }
     };
+    let look = || submit.breakers.open_until(&models, model, at);
     if submit.rules.refuse_when_open
-        && let Some(until) = submit.breakers.open_until(&models, model, at).await
+        && let Some(until) = look().await
     {
         let refusal = Problem::new(ErrorCode::CircuitOpen, language).with_retry_after(until.since(at));
-        return submit.replay_or(id, &request, refusal, language).await;
+        let shown = Shown { model: Some(model), open_until: Some(until), ..shown(&request) };
+        return submit.replay_or(id, &request, shown, refusal).await;
     }
-    let (hash, prompt) = (request.hash(), request.prompt.clone());
-    let (created, open_until) = tokio::join!(
-        submit.create(id, user, request, model, at),
-        submit.breakers.open_until(&models, model, at)
-    );
-    let shown = Shown { prompt, model: Some(model), open_until, at, language };
+    let (shown, hash) = (shown(&request), request.hash());
+    let (created, open_until) = tokio::join!(submit.take(id, user, request, model, at), look());
+    let shown = Shown { model: Some(model), open_until, ..shown };
     match created.map_err(|error| unavailable(&error, language))? {
-        Created::New(job) => {
-            submit.send(&job, at).await;
-            tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
-            Ok(shown.accepted(&job))
-        }
+        Created::New(job) => Ok(shown.accepted(&job)),
         Created::Existing(job) => shown.replayed(&job, &hash),
         Created::Refused(refusal) => Err(refused(&refusal, language)),
     }
 }
 
 impl Submit {
+    /// Records the job and sends its message.
+    async fn take(
+        &self,
+        id: JobId,
+        user: UserId,
+        request: JobRequest,
+        model: &Model,
+        at: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let created = self.create(id, user, request, model, at).await?;
+        if let Created::New(job) = &created {
+            self.send(job, at).await;
+            tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
+        }
+        Ok(created)
+    }
+
     async fn create(
         &self,
         id: JobId,
@@ -150,16 +171,11 @@ impl Submit {
         &self,
         id: JobId,
         request: &JobRequest,
+        shown: Shown<'_>,
         refusal: Problem,
-        language: Language,
     ) -> Result<Response, Problem> {
-        let at = now();
-        match self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))? {
-            Some(job) if !job.is_expired(at) => {
-                let prompt = request.prompt.clone();
-                let shown = Shown { prompt, model: None, open_until: None, at, language };
-                shown.replayed(&job, &request.hash())
-            }
+        match self.jobs.get(&id).await.map_err(|error| unavailable(&error, shown.language))? {
+            Some(job) if !job.is_expired(shown.at) => shown.replayed(&job, &request.hash()),
             _ => Err(refusal),
         }
     }

@@ -25,6 +25,9 @@ impl Sweeper {
     /// Returns the counts per action. The first pass that succeeds is the invocation's sign of life. A pass that fails is
     /// logged and the next one tries again; when all fail, the invocation fails.
     pub(crate) async fn sweep(&self, deadline_millis: u64) -> Result<Value, StoreError> {
+        if let Err(error) = self.sweep.read_clock().await {
+            tracing::warn!(error = %error, "DynamoDB's clock could not be read; this machine's counts");
+        }
         let started = now();
         let stay_until = started
             .plus(self.every.saturating_sub(HANDOVER))

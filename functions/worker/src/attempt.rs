@@ -19,7 +19,7 @@ use darkroom_providers::{DrawError, DrawRequest, DrawnImage, Progress};
 use crate::breakers::Told;
 use crate::invocation::Invocation;
 use crate::pool::{Ahead, Pool};
-use crate::worker::{Held, Way, Worker, sleep_until};
+use crate::worker::{Held, Way, Worker, sleep, sleep_until};
 
 /// Calls of one attempt that are refused for their quota. More would use up a job's calls on a pool that is exhausted.
 const QUOTA_REFUSALS_MAX: u32 = 2;
@@ -419,7 +419,7 @@ async fn patiently<F: Future<Output = Result<(), StoreError>>>(
             }
             done => return done,
         }
-        sleep_until(now().plus(pause)).await;
+        sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
 }

@@ -42,6 +42,7 @@ struct Failure {
 
 /// Handles every message of a batch side by side.
 pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
+    worker.read_clock().await;
     let ends_at = Timestamp::from_millis(event.context.deadline);
     worker.pool.evict_secrets();
     let messages: Vec<_> = event

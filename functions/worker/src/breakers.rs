@@ -48,7 +48,7 @@ impl Breakers {
     pub(crate) async fn enter(&self, model: &Model) -> Result<Entry, StoreError> {
         let seen = self.seen(model);
         let mut seen = seen.lock().await;
-        if now().since(seen.read_at) >= BREAKER_READ {
+        if !now().finds_fresh(seen.read_at, BREAKER_READ) {
             seen.breaker = self.keys.breaker(model.provider, &model.provider_model).await?;
             seen.read_at = now();
         }

@@ -39,14 +39,7 @@ impl Pool {
                 ScopeEffect::Unknown => self.write_scope_trial(slot, Standing::UNTRIED).await,
             }
         };
-        let is_granted = matches!((effect.key, effect.scope), (KeyEffect::Proven, ScopeEffect::Proven));
-        let (key, scope) = (Box::pin(key), Box::pin(scope));
-        let (key, scope) = if is_granted && self.follow_up(slot).await {
-            let key = key.await;
-            (key, if self.is_stored(slot).await { Ok(None) } else { scope.await })
-        } else {
-            tokio::join!(key, scope)
-        };
+        let (key, scope) = tokio::join!(Box::pin(key), Box::pin(scope));
         let ended = Ended { key: stored(slot, key), scope: stored(slot, scope) };
         if !key_is_out && !scope_is_out {
             if slot.is_trial() {
@@ -64,26 +57,6 @@ impl Pool {
             self.trial_ended(slot, ended).await;
         }
         free_at
-    }
-
-    /// Lets the jobs that were claimed ahead follow a first call at once, before what it has shown is stored: the block that
-    /// they reserve names the record as it was seen, and stores that the scope is proven. `false` when nobody waits.
-    async fn follow_up(&self, slot: &Slot) -> bool {
-        let shared = self.shared_by(slot.scope.provider, &slot.scope.model);
-        if !slot.is_trial() || shared.claimed_ahead() == 0 {
-            return false;
-        }
-        shared.seen.lock().await.granted(slot);
-        shared.wake(slot.scope.promises() as usize);
-        true
-    }
-
-    /// Whether a block that was reserved meanwhile has stored that the slot's scope is proven.
-    async fn is_stored(&self, slot: &Slot) -> bool {
-        let shared = self.shared_by(slot.scope.provider, &slot.scope.model);
-        let seen = shared.seen.lock().await;
-        seen.scope(&slot.scope.project)
-            .is_some_and(|scope| scope.standing.is_proven() && scope.version != slot.scope.version)
     }
 
     /// Ends the trial of a slot's key and scope, as far as they are on it.

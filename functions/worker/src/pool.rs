@@ -24,6 +24,7 @@ use futures::future::join_all;
 use crate::invocation::{Invocation, Slot};
 use crate::secret_cache::SecretCache;
 use crate::seen::{Ended, ModelPool, Promise, Seen, SharedSeen};
+use crate::worker::sleep;
 
 /// Keys and scopes are read again when the last look is older.
 const FRESH: Duration = Duration::from_secs(5);
@@ -380,7 +381,7 @@ impl Pool {
         self.shared_by(model.provider, &model.provider_model)
     }
 
-    pub(crate) fn shared_by(&self, provider: ProviderName, model: &ModelName) -> SharedSeen {
+    fn shared_by(&self, provider: ProviderName, model: &ModelName) -> SharedSeen {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(ModelPool::beginning_at(random_fraction()));
         models.entry((provider, model.clone())).or_insert_with(new).clone()
@@ -432,11 +433,6 @@ impl Pool {
             None => Ok(false),
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the pause between two looks at the pool")]
-async fn sleep(pause: Duration) {
-    tokio::time::sleep(pause).await;
 }
 
 /// The pause before a lost race is run again.

@@ -34,7 +34,7 @@ impl SecretCache {
 
     fn fresh(&self, at: Timestamp) -> MutexGuard<'_, HashMap<KeyId, (Timestamp, Secret)>> {
         let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        secrets.retain(|_, (opened_at, _)| at.since(*opened_at) < SECRET_FRESH);
+        secrets.retain(|_, (opened_at, _)| at.finds_fresh(*opened_at, SECRET_FRESH));
         secrets
     }
 }

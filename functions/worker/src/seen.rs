@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use darkroom_aws::now;
 use darkroom_core::id::ProjectName;
-use darkroom_core::key::{ApiKey, Scope, Standing};
+use darkroom_core::key::{ApiKey, Scope};
 use darkroom_core::time::Timestamp;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
@@ -109,7 +109,7 @@ struct Trial {
 
 impl Seen {
     pub(crate) fn is_younger_than(&self, fresh: Duration) -> bool {
-        now().since(self.read_at) < fresh
+        now().finds_fresh(self.read_at, fresh)
     }
 
     /// How long this process's claims take, as far as the store's latest answers tell.
@@ -118,7 +118,7 @@ impl Seen {
     }
 
     pub(crate) fn took(&mut self, round_trip: Duration) {
-        self.round_trip = round_trip.max(self.round_trip / 2);
+        self.round_trip = round_trip.max(self.round_trip / 2).min(LEAD_MAX);
     }
 
     /// Calls that follow this process's first calls when those are granted.
@@ -130,26 +130,6 @@ impl Seen {
     /// A first call of this scope is under way.
     pub(crate) fn begin_trial(&mut self, scope: &Scope, until: Timestamp) {
         self.trials.push(Trial { project: scope.project.clone(), promises: scope.promises(), until });
-    }
-
-    /// A first call has drawn. Not stored yet: it holds for the records that the call was made with.
-    pub(crate) fn granted(&mut self, slot: &Slot) {
-        self.trials.retain(|trial| trial.project != slot.scope.project);
-        for key in self.keys.iter_mut().filter(|key| key.id == slot.key.id) {
-            if key.version == slot.key.version {
-                key.standing = Standing::Proven;
-            }
-        }
-        for scope in self.scopes.iter_mut().filter(|scope| scope.project == slot.scope.project) {
-            if scope.version == slot.scope.version {
-                scope.standing = Standing::Proven;
-            }
-        }
-    }
-
-    /// What was last seen of a project's scope.
-    pub(crate) fn scope(&self, project: &ProjectName) -> Option<&Scope> {
-        self.scopes.iter().find(|scope| scope.project == *project)
     }
 
     /// A first call is over.

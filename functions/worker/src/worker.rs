@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{
-    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, clock_uncertainty, now,
-    random_fraction, random_stamp,
+    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, now, random_fraction,
+    random_stamp, read_clock,
 };
 use darkroom_core::breaker::Pass;
 use darkroom_core::id::ModelName;
@@ -32,11 +32,6 @@ use crate::seen::Promise;
 
 /// Each of the steps ahead of the first message may take this long of Lambda's ten seconds of initialisation.
 const WARM_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Pause between two looks at DynamoDB's clock: a second of them tells a wrong clock's error to within this and a round trip.
-const CLOCK_LOOK: Duration = Duration::from_millis(40);
-/// A wrong clock that is known to within this is good enough: less than half of a slot's guard.
-const CLOCK_KNOWN: Duration = Duration::from_millis(60);
 
 /// Why a job whose model's keys are all out of use fails.
 const NO_KEY: &str = "no key of the pool may be used";
@@ -70,6 +65,19 @@ const BEAT_SPREAD: Duration = Duration::from_secs(3);
 
 /// Claims under way at a time.
 pub(crate) const CLAIMS: usize = 16;
+
+/// Claims of one message that come too early, before it is left to the sweeper.
+const CLAIMS_EARLY_MAX: u32 = 3;
+
+/// What a claim comes to.
+enum Claimed {
+    /// The job is ours.
+    Job(Box<Job>),
+    /// It is not to be drawn by this message.
+    Not,
+    /// It may be claimed then.
+    Early(Timestamp),
+}
 
 /// A claimed job in this worker's hands.
 pub(crate) struct Held<'a> {
@@ -111,22 +119,16 @@ impl Worker {
     /// when there are keys for them. What fails or takes too long is left to the first message.
     pub(crate) async fn warm(&self) {
         let Some(keys) = in_time("the table of keys", self.keys.keys()).await else { return };
-        if clock_uncertainty().is_some() {
-            in_time("DynamoDB's clock", self.read_clock()).await;
-        }
+        self.read_clock().await;
         let active = keys.iter().filter(|key| key.state == KeyState::Active);
         let providers: Vec<_> = active.map(|key| key.provider).collect();
         let pool = in_time("the pool of keys", Box::pin(self.warm_pool(&providers)));
         tokio::join!(pool, in_time("a provider", self.providers.warm(&providers)));
     }
 
-    /// Asks until DynamoDB's answers tell how far this machine's wrong clock is off: slots are seconds that all workers agree on.
-    async fn read_clock(&self) -> Result<(), StoreError> {
-        while clock_uncertainty().is_some_and(|uncertainty| uncertainty > CLOCK_KNOWN) {
-            sleep_until(now().plus(CLOCK_LOOK)).await;
-            self.keys.keys().await?;
-        }
-        Ok(())
+    /// Slots are seconds that all workers agree on.
+    pub(crate) async fn read_clock(&self) {
+        in_time("DynamoDB's clock", read_clock(&self.keys)).await;
     }
 
     /// The catalogue, and keys, scopes and first secrets of every model of these providers.
@@ -141,7 +143,7 @@ impl Worker {
     /// Shows that it lives, beside the messages: some time in their first seconds, since a fleet that starts together writes
     /// one record.
     pub(crate) async fn beat_soon(&self) {
-        sleep_until(now().plus(BEAT_SPREAD.mul_f64(random_fraction()))).await;
+        sleep(BEAT_SPREAD.mul_f64(random_fraction())).await;
         self.beat().await;
     }
 
@@ -306,6 +308,17 @@ impl Worker {
 
     /// Takes the job and counts its first call; `None` when it is not to be drawn by this message.
     async fn claim(&self, message: &JobMessage, ends_at: Timestamp) -> Result<Option<Job>, StoreError> {
+        for _ in 0..CLAIMS_EARLY_MAX {
+            match self.try_claim(message, ends_at).await? {
+                Claimed::Job(job) => return Ok(Some(*job)),
+                Claimed::Not => return Ok(None),
+                Claimed::Early(not_before) => sleep_until(not_before).await,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn try_claim(&self, message: &JobMessage, ends_at: Timestamp) -> Result<Claimed, StoreError> {
         // The semaphore is never closed.
         let _turn = self.claims.acquire().await;
         let (at, op) = (now(), random_stamp());
@@ -313,20 +326,23 @@ impl Worker {
         let claim = Command::Claim { now: at, lease_until, bounds: self.rules.bounds };
         let job = match self.jobs.update(&message.job_id, &claim, &op).await? {
             Commit::Applied(job) if job.is_cancel_requested() => {
-                return self.cancel_held(&job).await.map(|()| None);
+                return self.cancel_held(&job).await.map(|()| Claimed::Not);
             }
-            Commit::Applied(job) => return Ok(Some(job)),
-            Commit::Absent => return Ok(None),
+            Commit::Applied(job) => return Ok(Claimed::Job(Box::new(job))),
+            Commit::Absent => return Ok(Claimed::Not),
             Commit::Refused(job) => job,
         };
         match refused_claim(&job, &claim, &op, at, self.rules.bounds) {
-            RefusedClaim::Won => Ok(Some(job)),
-            RefusedClaim::WonButCancelled => self.cancel_held(&job).await.map(|()| None),
+            RefusedClaim::Won => Ok(Claimed::Job(Box::new(job))),
+            RefusedClaim::WonButCancelled => self.cancel_held(&job).await.map(|()| Claimed::Not),
+            RefusedClaim::Early(not_before) => Ok(Claimed::Early(not_before)),
             RefusedClaim::Leave(reason) => {
                 tracing::debug!(job.id = %job.id, reason = %reason, "not claimed");
-                Ok(None)
+                Ok(Claimed::Not)
             }
-            RefusedClaim::End(seen, failure) => self.end_as_seen(&job, seen, failure).await.map(|()| None),
+            RefusedClaim::End(seen, failure) => {
+                self.end_as_seen(&job, seen, failure).await.map(|()| Claimed::Not)
+            }
         }
     }
 
@@ -401,17 +417,17 @@ impl Worker {
     }
 }
 
-/// What comes of a step ahead of the first message, if it succeeds in time.
+/// What comes of a step ahead of the messages, if it succeeds in time.
 async fn in_time<T, E: Display>(peer: &str, step: impl Future<Output = Result<T, E>>) -> Option<T> {
     match tokio::time::timeout(WARM_TIMEOUT, step).await {
         Ok(Ok(value)) => return Some(value),
-        Ok(Err(error)) => tracing::warn!(peer, error = %error, "not ready ahead of the first message"),
-        Err(_) => tracing::warn!(peer, "did not answer ahead of the first message"),
+        Ok(Err(error)) => tracing::warn!(peer, error = %error, "not ready ahead of the messages"),
+        Err(_) => tracing::warn!(peer, "did not answer in time ahead of the messages"),
     }
     None
 }
 
-#[expect(clippy::disallowed_methods, reason = "the wait for a slot's second")]
+/// Waits for a moment.
 pub(crate) async fn sleep_until(at: Timestamp) {
     // Once more after each wait: the clock may have been corrected meanwhile.
     loop {
@@ -419,6 +435,14 @@ pub(crate) async fn sleep_until(at: Timestamp) {
         if wait.is_zero() {
             return;
         }
-        tokio::time::sleep(wait).await;
+        sleep(wait).await;
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the few short waits in a process: for a slot, between two looks, after a fault"
+)]
+pub(crate) async fn sleep(pause: Duration) {
+    tokio::time::sleep(pause).await;
 }

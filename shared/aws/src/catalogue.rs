@@ -60,7 +60,7 @@ impl Catalogue {
         let mut read = self.read.lock().await;
         if let Some((at, models)) = read.as_ref() {
             let fresh = if models.is_empty() { EMPTY_FRESH } else { FRESH };
-            if now.since(*at) < fresh {
+            if now.finds_fresh(*at, fresh) {
                 return Ok(models.clone());
             }
         }

@@ -31,7 +31,7 @@ impl Heartbeat {
     pub async fn beat(&self, now: Timestamp) -> Result<(), StoreError> {
         {
             let mut beat_at = self.beat_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if now.since(*beat_at) < HEARTBEAT_EVERY {
+            if now.finds_fresh(*beat_at, HEARTBEAT_EVERY) {
                 return Ok(());
             }
             *beat_at = now;

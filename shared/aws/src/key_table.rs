@@ -157,8 +157,8 @@ impl KeyTable {
     }
 
     /// Answers when the table answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.get(Key::Heartbeat("ping")).await.map(|_| ())
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.get(Key::Ping).await.map(|_| ())
     }
 
     pub(crate) const fn client(&self) -> &Client {

@@ -37,6 +37,9 @@ pub(crate) enum Key<'a> {
     Model(&'a ModelName),
     /// keys. When a function last ran. `HB` / `<function>`.
     Heartbeat(&'a str),
+    /// keys. Never there: to ask whether the table answers, and when it is, in a partition that every function may read.
+    /// `BREAKER` / `ping`.
+    Ping,
 }
 
 /// Prefix of settle entries' sort keys.
@@ -76,6 +79,7 @@ impl Key<'_> {
             Self::Breaker(provider, model) => (BREAKER_PARTITION.to_owned(), format!("{provider}#{model}")),
             Self::Model(name) => (MODEL_PARTITION.to_owned(), name.to_string()),
             Self::Heartbeat(function) => ("HB".to_owned(), function.to_owned()),
+            Self::Ping => (BREAKER_PARTITION.to_owned(), "ping".to_owned()),
         }
     }
 

@@ -42,5 +42,5 @@ pub use key_table::{KeyTable, KeyWrite, Written};
 pub use ledger_table::{Entry, Granted, LedgerTable};
 pub use pacer::Pacer;
 pub use secret_box::{Opened, SecretBox, Unusable};
-pub use server_time::clock_uncertainty;
+pub use server_time::read_clock;
 pub use sweep::{Sweep, SweepReport, SweepResult, SweptJob};

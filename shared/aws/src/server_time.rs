@@ -12,20 +12,41 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 use aws_smithy_types::date_time::Format;
-use darkroom_core::clock_offset::{OffsetBounds, Told};
+use darkroom_core::clock_offset::{ClockOffset, Told};
 use darkroom_core::time::Timestamp;
 
-use crate::clock::{correct, machine_now};
+use crate::KeyTable;
+use crate::clock::MachineTime;
+use crate::error::StoreError;
 
-/// What all answers of this process have told: it has one clock.
-static BOUNDS: Mutex<Option<OffsetBounds>> = Mutex::new(None);
+/// What the answers have told of this process's clock.
+static OFFSET: Mutex<ClockOffset> = Mutex::new(ClockOffset::NOTHING_TOLD);
 
 /// A correction that has changed by less than this is not worth a line in the log.
 const WORTH_A_LINE_MS: u64 = 500;
 
-/// How far a clock that is proven wrong may still be off after its correction; `None` for one that may be right.
-pub fn clock_uncertainty() -> Option<Duration> {
-    BOUNDS.lock().unwrap_or_else(PoisonError::into_inner).and_then(|bounds| bounds.uncertainty())
+/// A wrong clock that is known to within this is good enough: two of them differ by less than a slot's guard.
+const CLOCK_KNOWN: Duration = Duration::from_millis(50);
+/// Pause between two looks at DynamoDB's clock: a second of them tells a clock's error to half of this and a round trip.
+const CLOCK_LOOK: Duration = Duration::from_millis(20);
+/// Looks that find no more will not find it.
+const CLOCK_LOOKS_MAX: u32 = 60;
+
+/// Asks DynamoDB until its answers show that this machine's clock may be right, or else how far it is off; at once when that is
+/// known. Before the first moment that others must agree on.
+pub async fn read_clock(keys: &KeyTable) -> Result<(), StoreError> {
+    for _ in 0..CLOCK_LOOKS_MAX {
+        let offset = *OFFSET.lock().unwrap_or_else(PoisonError::into_inner);
+        if offset.is_known(CLOCK_KNOWN) {
+            break;
+        }
+        if offset.uncertainty().is_some() {
+            #[expect(clippy::disallowed_methods, reason = "the pause between two looks at another's clock")]
+            tokio::time::sleep(CLOCK_LOOK).await;
+        }
+        keys.ping().await?;
+    }
+    Ok(())
 }
 
 /// Looks at the `Date` of every answer.
@@ -52,7 +73,7 @@ impl Intercept for ServerTime {
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        config.interceptor_state().store_put(SentAt(machine_now()));
+        config.interceptor_state().store_put(SentAt(MachineTime::now().at));
         Ok(())
     }
 
@@ -66,19 +87,21 @@ impl Intercept for ServerTime {
         let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         let date = date.and_then(|date| u64::try_from(date.to_millis().ok()?).ok());
         if let (Some(SentAt(sent)), Some(date)) = (config.load::<SentAt>(), date) {
-            told(Told { sent: *sent, received: machine_now(), date: Timestamp::from_millis(date) });
+            told(*sent, Timestamp::from_millis(date));
         }
         Ok(())
     }
 }
 
-fn told(told: Told) {
-    let mut bounds = BOUNDS.lock().unwrap_or_else(PoisonError::into_inner);
-    *bounds = bounds.map_or_else(|| OffsetBounds::of(told), |bounds| Some(bounds.with(told)));
-    let correction_ms = bounds.map_or(0, |bounds| bounds.correction_ms());
-    let before_ms = correct(correction_ms);
-    drop(bounds);
-    if correction_ms.abs_diff(before_ms) >= WORTH_A_LINE_MS {
+fn told(sent: Timestamp, date: Timestamp) {
+    let machine = MachineTime::now();
+    let mut offset = OFFSET.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = if machine.was_set() { ClockOffset::NOTHING_TOLD } else { *offset };
+    *offset = known.with(Told { sent, received: machine.at, date });
+    let correction_ms = offset.correction_ms();
+    let before_ms = machine.correct(correction_ms);
+    drop(offset);
+    if correction_ms != 0 && correction_ms.abs_diff(before_ms) >= WORTH_A_LINE_MS {
         tracing::warn!(
             clock.correction_ms = correction_ms,
             "this machine's clock is wrong by DynamoDB's; it is corrected here: see to its time synchronisation"

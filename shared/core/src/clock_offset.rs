@@ -15,25 +15,72 @@ pub struct Told {
     pub date: Timestamp,
 }
 
+/// What is known of a clock's error.
+///
+/// Nothing is believed of one answer alone. What contradicts what is believed replaces it when the next answer says the same:
+/// then the clock was set meanwhile. Otherwise that one server was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockOffset {
+    believed: Option<Bounds>,
+    /// By one answer that contradicts it.
+    doubted: Option<Bounds>,
+}
+
 /// What must be added to the clock: somewhere from `lowest_us` to `highest_us` microseconds.
 ///
 /// An answer alone tells it to about a second; one sent just before a full second and one just after tell it to their
 /// distance, since both are true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetBounds {
+struct Bounds {
     lowest_us: i64,
     highest_us: i64,
     as_of: Timestamp,
 }
 
-/// Servers' clocks agree to that.
+/// Servers' clocks agree to that, and their dates are no older.
 const SERVERS_AGREE_US: i64 = 10_000;
-/// A clock gains or loses at most so many microseconds a millisecond against the servers': quartz is good for a quarter of it.
-const DRIFT: (u128, u128) = (1, 5);
+/// A clock gains or loses at most one microsecond in so many milliseconds against the servers': quartz is good for a quarter.
+const DRIFT_MS: u128 = 5;
 
-impl OffsetBounds {
-    /// By one answer; `None` when it was received before it was sent: the clock was set in between.
-    pub fn of(told: Told) -> Option<Self> {
+impl ClockOffset {
+    /// Before the first answer.
+    pub const NOTHING_TOLD: Self = Self { believed: None, doubted: None };
+
+    /// With one more answer. One that was received before it was sent tells nothing: the clock was set in between.
+    #[must_use]
+    pub fn with(self, told: Told) -> Self {
+        let Some(new) = Bounds::of(told) else { return self };
+        let agreed = |known: Option<Bounds>| known.and_then(|known| known.with(new));
+        match agreed(self.believed).or_else(|| agreed(self.doubted)) {
+            Some(believed) => Self { believed: Some(believed), doubted: None },
+            None => Self { doubted: Some(new), ..self },
+        }
+    }
+
+    /// What is to be added to the clock, in milliseconds: nothing to one that may be right.
+    pub fn correction_ms(&self) -> i64 {
+        self.wrong().map_or(0, |bounds| bounds.middle_us() / 1_000)
+    }
+
+    /// How far a clock that cannot be right may still be off after its correction; `None` for one that may be right.
+    pub fn uncertainty(&self) -> Option<Duration> {
+        let half = |bounds: Bounds| bounds.highest_us.saturating_sub(bounds.lowest_us) / 2 + SERVERS_AGREE_US;
+        self.wrong().map(|bounds| Duration::from_micros(u64::try_from(half(bounds)).unwrap_or(0)))
+    }
+
+    /// Whether it is known that the clock may be right, or else how far it is off, to `within`.
+    pub fn is_known(&self, within: Duration) -> bool {
+        self.believed.is_some() && self.uncertainty().is_none_or(|uncertainty| uncertainty <= within)
+    }
+
+    fn wrong(&self) -> Option<Bounds> {
+        self.believed
+            .filter(|known| known.lowest_us > SERVERS_AGREE_US || known.highest_us < -SERVERS_AGREE_US)
+    }
+}
+
+impl Bounds {
+    fn of(told: Told) -> Option<Self> {
         let Told { sent, received, date } = told;
         (sent <= received).then(|| Self {
             lowest_us: difference_us(date, received),
@@ -42,31 +89,22 @@ impl OffsetBounds {
         })
     }
 
-    /// With one more answer. Where it contradicts the ones before, the clock was set meanwhile, or one of the servers is wrong:
-    /// then only the newest is believed.
-    #[must_use]
-    pub fn with(self, told: Told) -> Self {
-        let Some(new) = Self::of(told) else { return self };
+    /// What fits both; `None` when nothing does.
+    fn with(self, new: Self) -> Option<Self> {
         let age = new.as_of.since(self.as_of).as_millis();
-        let drift = i64::try_from((age * DRIFT.0).div_ceil(DRIFT.1)).unwrap_or(i64::MAX);
+        let drift = i64::try_from(age.div_ceil(DRIFT_MS)).unwrap_or(i64::MAX);
         let lowest_us = self.lowest_us.saturating_sub(drift).max(new.lowest_us);
         let highest_us = self.highest_us.saturating_add(drift).min(new.highest_us);
-        if lowest_us > highest_us.saturating_add(SERVERS_AGREE_US) {
-            return new;
-        }
-        Self { lowest_us: lowest_us.min(highest_us), highest_us: highest_us.max(lowest_us), as_of: new.as_of }
+        let fits = lowest_us <= highest_us.saturating_add(SERVERS_AGREE_US);
+        fits.then(|| Self {
+            lowest_us: lowest_us.min(highest_us),
+            highest_us: highest_us.max(lowest_us),
+            as_of: new.as_of,
+        })
     }
 
-    /// The least that must be added to the clock, in milliseconds: a clock that may be right is left alone.
-    pub fn correction_ms(&self) -> i64 {
-        let lowest = self.lowest_us.saturating_sub(SERVERS_AGREE_US);
-        0_i64.clamp(lowest, self.highest_us.saturating_add(SERVERS_AGREE_US)) / 1_000
-    }
-
-    /// How far a clock that cannot be right may still be off after its correction; `None` for one that may be right.
-    pub fn uncertainty(&self) -> Option<Duration> {
-        let width = self.highest_us.saturating_sub(self.lowest_us).saturating_add(SERVERS_AGREE_US);
-        (self.correction_ms() != 0).then(|| Duration::from_micros(u64::try_from(width).unwrap_or(0)))
+    const fn middle_us(self) -> i64 {
+        self.lowest_us.midpoint(self.highest_us)
     }
 }
 

@@ -79,7 +79,7 @@ pub enum ErrorCode {
     TooManyInflight,
     /// The stores are throttling us.
     StoreThrottled,
-    /// The model's provider is failing, and the operator has chosen to refuse rather than to queue.
+    /// The model's breaker is open, and the operator has chosen to refuse rather than to queue.
     CircuitOpen,
     /// A fault of ours.
     Internal,
@@ -262,10 +262,10 @@ impl ErrorCode {
                 "Bir saniye sonra aynı Idempotency-Key ile yeniden deneyin."
             }
             (Self::CircuitOpen, Language::En) => {
-                "Its provider is failing. Try again after the time in Retry-After, or ask for another model."
+                "Its provider fails, or its quota is used up. Try again after the time in Retry-After, or ask for another model."
             }
             (Self::CircuitOpen, Language::Tr) => {
-                "Sağlayıcısı yanıt veremiyor. Retry-After süresinden sonra yeniden deneyin ya da başka bir model isteyin."
+                "Sağlayıcısı yanıt vermiyor ya da kotası doldu. Retry-After süresinden sonra yeniden deneyin ya da başka bir model isteyin."
             }
             (Self::Internal, Language::En) => {
                 "Try again with the same Idempotency-Key; nothing is paid twice."

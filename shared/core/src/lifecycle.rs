@@ -452,6 +452,8 @@ pub enum RefusedClaim {
     Won,
     /// It had, and the owner has asked to end the job since: settle it as cancelled.
     WonButCancelled,
+    /// It came too early, by no more than two machines' clocks may differ: claim it again then.
+    Early(Timestamp),
     /// Leave it; the message is done.
     Leave(Rejection),
     /// Nothing is left for it: end it as it was seen.
@@ -473,6 +475,12 @@ pub fn refused_claim(job: &Job, claim: &Command, op: &Stamp, now: Timestamp, bou
         Err(Rejection::Exhausted) => {
             RefusedClaim::End(seen, JobFailure::new(JobErrorCode::AttemptsExhausted, exhausted(job)))
         }
+        Err(Rejection::TooEarly) => match &job.stage {
+            Stage::Pending(pending) if pending.not_before <= now.plus(limits::CLOCKS_DIFFER_MAX) => {
+                RefusedClaim::Early(pending.not_before)
+            }
+            _ => RefusedClaim::Leave(Rejection::TooEarly),
+        },
         Err(rejection) => RefusedClaim::Leave(rejection),
         Ok(_) => RefusedClaim::Leave(Rejection::Changed),
     }

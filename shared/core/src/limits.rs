@@ -31,6 +31,9 @@ pub const SLOT_WAIT_MAX: Duration = Duration::from_secs(20);
 /// A job that waits for quota is woken this long before its slot: a message's delay is in whole seconds, and the worker
 /// has to reserve and claim before the slot's second.
 pub const SLOT_EARLY: Duration = Duration::from_secs(3);
+/// A message that is this much too early comes from a machine whose clock is ahead: giving it up would leave the job to the
+/// next sweep that finds it due, two minutes later.
+pub const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(2);
 /// The worker function's time-out (template).
 pub const WORKER_TIMEOUT: Duration = Duration::from_secs(230);
 /// The lease outlives the invocation by this: clocks differ a little between machines.

@@ -45,7 +45,8 @@ impl Outlook {
                     (Some(_), _) | (None, None) => 0,
                 };
                 let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-                let eta = starts_at.since(now) + typical.saturating_mul(rounds.saturating_add(1));
+                let drawing = typical.saturating_mul(rounds.saturating_add(1));
+                let eta = starts_at.since(now).saturating_add(drawing);
                 Some(Self { eta, reason: Some(reason) })
             }
         }

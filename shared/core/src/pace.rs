@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::iter;
 use std::time::Duration;
 
 use crate::breaker::{Breaker, Gate, State};
@@ -30,6 +31,8 @@ pub struct Pace {
     gate: Gate,
     /// No call is made before then.
     from: Timestamp,
+    /// Calls that are reserved and not yet made: jobs that wait in a worker's hands.
+    reserved: Vec<Timestamp>,
     /// Jobs that may still be woken before the rest has to wait for a later look; `None` for any number.
     ramp: Option<u32>,
 }
@@ -67,7 +70,12 @@ impl Pace {
             .collect();
         let next =
             calendars.iter().enumerate().map(|(at, calendar)| Reverse((calendar.peek(), at))).collect();
-        let mut pace = Self { calendars, next, keyless: false, ..keyless };
+        let marks = scopes.iter().filter(has_key).flat_map(|scope| &scope.usage.marks);
+        let ahead = marks.filter(|mark| mark.at > now);
+        let mut reserved: Vec<_> =
+            ahead.flat_map(|mark| iter::repeat_n(mark.at, mark.count as usize)).collect();
+        reserved.sort_unstable();
+        let mut pace = Self { calendars, next, keyless: false, reserved, ..keyless };
         for at in promised.iter().filter(|at| **at > now) {
             pace.slot();
             // Who was woken for the probe is on the way.
@@ -84,6 +92,7 @@ impl Pace {
             calendars: Vec::new(),
             next: BinaryHeap::new(),
             keyless: true,
+            reserved: Vec::new(),
             gate: breaker.gate(now),
             from: match breaker.gate(now) {
                 Gate::OpenUntil(until) => until,
@@ -91,6 +100,11 @@ impl Pace {
             },
             ramp: ramp(breaker, now),
         }
+    }
+
+    /// The moments of the calls that are reserved and not yet made, in order. Their jobs still wait, and need no other turn.
+    pub fn reserved(&self) -> &[Timestamp] {
+        &self.reserved
     }
 
     /// The next job's turn; `None` when no quota is left that time alone frees: a worker tells its owner so.

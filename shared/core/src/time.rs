@@ -52,6 +52,12 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// Whether what was seen at `seen_at` is younger than `span` at this point. What lies ahead is not: the clock was set
+    /// since.
+    pub fn finds_fresh(self, seen_at: Self, span: Duration) -> bool {
+        self >= seen_at && self.since(seen_at) < span
+    }
+
     /// `2026-11-22T10:00:00.123Z`.
     pub fn rfc3339(self) -> String {
         format!("{:.3}", self.jiff())
@@ -150,6 +156,13 @@ mod tests {
         assert_eq!(Timestamp::from_millis(u64::MAX).plus(Duration::MAX), Timestamp::from_millis(LAST_MILLIS));
         assert!(Timestamp::from_millis(u64::MAX).rfc3339().starts_with("9999-"));
         assert_eq!(Timestamp::from_millis(1).since(Timestamp::from_millis(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_lies_ahead_is_not_fresh() {
+        let (seen_at, span) = (Timestamp::from_millis(10), Duration::from_millis(5));
+        let fresh = [9, 10, 14, 15].map(|now| Timestamp::from_millis(now).finds_fresh(seen_at, span));
+        assert_eq!(fresh, [false, true, true, false]);
     }
 
     #[test]

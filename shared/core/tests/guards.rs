@@ -252,9 +252,13 @@ fn a_refused_claim_looks_in_order() {
     assert_eq!(look(&other(job(1, cancelling(at(NOW + 1))))), RefusedClaim::Leave(Leased));
     // A wait that is not over comes before deadline and bounds.
     assert_eq!(
-        look(&past_deadline(spent(job(1, pending(at(10), at(NOW + 1)))))),
+        look(&past_deadline(spent(job(1, pending(at(10), at(NOW + 3)))))),
         RefusedClaim::Leave(TooEarly)
     );
+    for early in [1, 2] {
+        let waits = past_deadline(spent(job(1, pending(at(10), at(NOW + early)))));
+        assert_eq!(look(&waits), RefusedClaim::Early(at(NOW + early)));
+    }
     // A cancel request comes before deadline and bounds.
     assert_eq!(
         look(&past_deadline(spent(other(job(1, cancelling(at(NOW))))))),

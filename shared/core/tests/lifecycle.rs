@@ -20,6 +20,7 @@ use darkroom_core::lifecycle::{
     Bounds, Command, Ending, RefusedClaim, Seen, SeenProcessing, apply, deadline_over, expires_at, next_wake,
     refused_claim,
 };
+use darkroom_core::limits::CLOCKS_DIFFER_MAX;
 use darkroom_core::message::Message;
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;
@@ -410,6 +411,10 @@ proptest! {
             RefusedClaim::WonButCancelled => {
                 prop_assert!(job.op == stamp(op) && job.is_cancel_requested());
                 prop_assert_eq!(job.due_at(), Some(now.plus(seconds(2))));
+            }
+            RefusedClaim::Early(not_before) => {
+                prop_assert_eq!(claimed.err(), Some(TooEarly));
+                prop_assert!(not_before > now && not_before <= now.plus(CLOCKS_DIFFER_MAX));
             }
             RefusedClaim::Leave(rejection) => {
                 prop_assert!(!matches!(rejection, DeadlineOver | Exhausted));

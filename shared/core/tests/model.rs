@@ -293,7 +293,7 @@ impl World {
             RefusedClaim::WonButCancelled => {
                 self.begin(worker, end_held(self.job.attempt, Ending::Cancelled));
             }
-            RefusedClaim::Leave(_) => {}
+            RefusedClaim::Early(_) | RefusedClaim::Leave(_) => {}
             RefusedClaim::End(seen, failure) => {
                 let ending = Ending::Failed(failure);
                 self.begin(worker, Command::EndAsSeen { seen, ending, end: end(at(0)) });

@@ -18,7 +18,7 @@ use darkroom_core::limits::{
 use darkroom_core::model::ProviderName;
 use darkroom_core::pace::{Pace, Turn};
 use darkroom_core::pool::{Choice, choose};
-use darkroom_core::quota::{Ask, Reservation, guard, reserve};
+use darkroom_core::quota::{Ask, Mark, Reservation, guard, reserve};
 use darkroom_core::sweep::{SweepAction, paced, sweep_action};
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;
@@ -73,6 +73,20 @@ fn turns_follow_the_quota_of_every_scope_that_may_be_called() {
     assert_eq!(turns[3..], [Turn { at: minute_after(NOW), reason: WaitReason::Quota, is_firm: true }; 2]);
     assert_eq!(pace(&scopes[2..], &keys, &Breaker::default(), &[]).take(), None);
     assert_eq!(pace(&[], &keys, &Breaker::default(), &[]).take(), None);
+}
+
+/// Calls that are reserved for later have jobs that still wait: those in the queue before them need no turns of their own.
+#[test]
+fn what_is_reserved_and_not_called_yet_is_told_apart() {
+    let (mut scopes, mut keys) = pool(&[9, 9, 9]);
+    let mark = |second, count| Mark { at: at(second), count };
+    scopes[0].usage.marks = vec![mark(NOW - 10, 3), mark(NOW, 1), mark(NOW + 7, 2)];
+    scopes[1].usage.marks = vec![mark(NOW + 5, 1)];
+    scopes[2].usage.marks = vec![mark(NOW + 6, 4)];
+    keys[2].state = KeyState::Disabled { reason: KeyDisabled::Invalid, at: at(0) };
+    let pace = pace(&scopes, &keys, &Breaker::default(), &[]);
+    assert_eq!(pace.reserved(), [at(NOW + 5), at(NOW + 7), at(NOW + 7)]);
+    assert!(Pace::keyless(&Breaker::default(), at(NOW)).reserved().is_empty());
 }
 
 #[test]

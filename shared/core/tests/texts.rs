@@ -80,6 +80,7 @@ fn codes_have_their_status() {
         ("too_many_inflight", 429, true, Some(10)),
         ("internal", 500, true, None),
         ("store_throttled", 503, true, Some(1)),
+        ("circuit_open", 503, true, Some(10)),
     ];
     let mut codes: Vec<_> = ErrorCode::ALL
         .iter()

@@ -34,7 +34,7 @@ impl Problem {
         Self { detail: Some(detail), ..self }
     }
 
-    /// Says when it is worth trying again; rounded up to whole seconds, and never at once.
+    /// Says when it is worth trying again; rounded up to whole seconds.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
@@ -82,7 +82,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));
-        let told = self.retry_after.map(|wait| wait.as_millis().div_ceil(1_000).max(1));
+        let told = self.retry_after.map(|wait| wait.as_millis().div_ceil(1_000));
         let told = told.and_then(|seconds| u64::try_from(seconds).ok());
         if let Some(seconds) = told.or(self.code.retry_after_seconds()) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

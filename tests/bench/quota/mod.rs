@@ -7,6 +7,10 @@
 //!
 //! **Where it is measured.** At the provider: arrivals in the stand-in's log. The minute is 10 s, and latencies are
 //! shortened as the minute is. DynamoDB's requests are counted in front of it, those of this program left out.
+//!
+//! **What disturbs it.** A guard of 25 ms, of which a call may be late by half, is less than a busy host takes from a virtual
+//! machine at a time. The last column says how much of the processors' time it took: a run that was not given what it asked
+//! for measures the host.
 
 mod clocks;
 mod row;

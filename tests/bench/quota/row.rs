@@ -9,12 +9,13 @@ use super::run::{Measured, Setup};
 /// The table's head.
 pub(crate) const HEAD: &str = "\
 | run (processes × batch) | jobs | span s | floor s | use % | rate 429s | day 429s | calls to dead keys (most of one) \
-| wasted | wasted % | provider's faults | jobs failed | DynamoDB calls/job | write units/job | writes/s of one item |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+| wasted | wasted % | provider's faults | jobs failed | DynamoDB calls/job | write units/job | writes/s of one item | CPU not given |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// One row. Calls, units and the hottest item are submission's and drawing's together.
 pub(crate) fn row(name: &str, setup: &Setup, measured: &Measured) -> String {
-    let Measured { figures, floor, jobs, failed, errors, submitting, drawing } = measured;
+    let Measured { figures, floor, jobs, failed, errors, submitting, drawing, stolen } = measured;
+    let stolen = stolen * 100.0;
     let (span, floor) = (figures.span.as_secs_f64(), floor.map(|floor| floor.as_secs_f64()));
     let used = floor.map_or_else(|| "–".to_owned(), |floor| format!("{:.1}", floor / span * 100.0));
     let floor = floor.map_or_else(|| "never".to_owned(), |floor| format!("{floor:.0}"));
@@ -34,7 +35,7 @@ pub(crate) fn row(name: &str, setup: &Setup, measured: &Measured) -> String {
     let minute = if setup.plan.minute == Duration::from_secs(10) { "" } else { ", real minute" };
     format!(
         "| {name}{minute}{crashed} | {jobs} | {span:.2} | {floor} | {used} | {} | {} | {dead} ({most}) | {} \
-         | {wasted_share:.2} | {} | {failed} | {calls:.2} | {units:.2} | {hottest} |",
+         | {wasted_share:.2} | {} | {failed} | {calls:.2} | {units:.2} | {hottest} | {stolen:.0} % |",
         figures.rate_refusals, figures.day_refusals, figures.wasted, figures.faults
     )
 }

@@ -15,6 +15,7 @@ use darkroom_tests::stand_in_gemini::{
 use super::clocks;
 use super::variant::{Fate, Plan};
 use crate::load;
+use crate::process::MachineTime;
 
 /// What is run.
 pub(crate) struct Setup {
@@ -42,6 +43,8 @@ pub(crate) struct Measured {
     pub(crate) errors: u64,
     pub(crate) submitting: DynamoDbUse,
     pub(crate) drawing: DynamoDbUse,
+    /// Of the processors' time that was wanted while it drew, the share that this machine was not given.
+    pub(crate) stolen: f64,
 }
 
 /// Pictures are small: the machine's own time is not what is measured.
@@ -82,9 +85,11 @@ impl Setup {
         worker.warm(self.processes).await?;
         gemini.update(|settings| settings.faults = plan.faults);
         stack.system.aws().take_dynamodb_use();
+        let before_drawing = MachineTime::now();
         stack.system.start_consuming()?;
         tokio::try_join!(self.revoke(&gemini), self.drawn(&stack, &gemini))?;
         let drawing = stack.system.aws().take_dynamodb_use().unwrap_or_default();
+        let stolen = MachineTime::now().stolen_since(before_drawing);
         let errors = worker.stats().errors;
         drop(worker);
         let figures = Figures::of(&gemini.calls());
@@ -93,7 +98,7 @@ impl Setup {
         gemini.shutdown().await;
         let floor = self.floor(&figures, &before);
         let jobs = plan.jobs;
-        let measured = Measured { figures, floor, jobs, failed, errors, submitting, drawing };
+        let measured = Measured { figures, floor, jobs, failed, errors, submitting, drawing, stolen };
         Ok(Outcome::Measured(Box::new(measured)))
     }
 

@@ -20,12 +20,13 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
 type Reader = fn(&Environment<'_>) -> Result<(), ConfigError>;
 
 /// What reads settings, under the words that call it.
-const READERS: [(&str, Reader); 8] = [
+const READERS: [(&str, Reader); 9] = [
     ("Tables::read(environment)", |environment| Tables::read(environment).map(drop)),
     ("queue_url(environment)", |environment| config::queue_url(environment).map(drop)),
     ("image_bucket(environment)", |environment| config::image_bucket(environment).map(drop)),
     ("kms_key(environment)", |environment| config::kms_key(environment).map(drop)),
     ("ttl_days(environment)", |environment| config::ttl_days(environment).map(drop)),
+    ("quota_minute(environment)", |environment| config::quota_minute(environment).map(drop)),
     ("SubmitRules::read(environment)", |environment| SubmitRules::read(environment).map(drop)),
     ("WorkerRules::read(environment)", |environment| WorkerRules::read(environment).map(drop)),
     ("SweepRules::read(environment)", |environment| SweepRules::read(environment).map(drop)),
@@ -88,7 +89,7 @@ fn check_limits(function: &Function, faults: &mut Faults) {
     let tuned: &[&str] = match function.binary.as_str() {
         "submit" => {
             faults.same(&format!("{id} rules"), &SubmitRules::read(&given), &SubmitRules::read(&unset));
-            &["DARKROOM_INFLIGHT_MAX"]
+            &["DARKROOM_INFLIGHT_MAX", "DARKROOM_REFUSE_WHEN_OPEN"]
         }
         "worker" => {
             let bounds = |environment| WorkerRules::read(environment).map(|rules| rules.bounds);

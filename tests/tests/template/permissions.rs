@@ -10,11 +10,12 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 32] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
     ("submit", "keys", &["dynamodb:Query"], "catalogue"),
+    ("submit", "keys", &["dynamodb:GetItem"], "breakers"),
     ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
     ("submit", "logs", LOGS, ALWAYS),
     // Reads and lists jobs, cancels them and refunds; presigns images; looks whether all this is healthy.
@@ -30,7 +31,7 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 32] = [
     ),
     ("api", "keys", &["dynamodb:Query"], "pool"),
     ("api", "keys", &["dynamodb:Query"], "keys without secrets"),
-    ("api", "keys", &["dynamodb:GetItem"], "heartbeats"),
+    ("api", "keys", &["dynamodb:GetItem"], "heartbeats and breakers"),
     ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
     ("api", "images", &["s3:GetObject"], ALWAYS),
     ("api", "bucket", &["s3:ListBucket"], "probe"),
@@ -71,7 +72,9 @@ fn condition(name: &str) -> Vec<String> {
     match name {
         "catalogue" => partitions("StringEquals", "MODEL"),
         "pool" => partitions("StringLike", "BREAKER MODEL SCOPE#*"),
+        "breakers" => partitions("StringEquals", "BREAKER"),
         "heartbeats" => partitions("StringEquals", "HB"),
+        "heartbeats and breakers" => partitions("StringEquals", "BREAKER HB"),
         "keys without secrets" => {
             let mut all = partitions("StringEquals", "KEY");
             let attributes = KEY_PROJECTION.join(" ");

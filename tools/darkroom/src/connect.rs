@@ -9,7 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use darkroom_aws::clients::{Access, Clients, Endpoints};
 use darkroom_aws::config::{Environment, SweepRules, kms_key};
-use darkroom_aws::{JobQueue, JobTable, KeyTable, LedgerTable, SecretBox, Sweep};
+use darkroom_aws::{JobQueue, JobTable, KeyTable, LedgerTable, SecretBox, Sweep, read_clock};
 use serde::{Deserialize, Serialize};
 
 /// The local system's access key: it opens nothing but this machine's local system.
@@ -134,7 +134,7 @@ impl Stores {
     pub async fn local(data: &Path) -> anyhow::Result<Self> {
         let running = Running::read(data)?;
         let stores = running.stores()?;
-        if let Err(error) = stores.keys.ping().await {
+        if let Err(error) = read_clock(&stores.keys).await {
             bail!(
                 "the local system of {} (process {}) does not answer: start it again with `darkroom local` ({error})",
                 data.display(),
@@ -169,7 +169,9 @@ impl Stores {
         variables.entry(KMS_KEY.to_owned()).or_insert_with(|| format!("alias/{stack}-secrets"));
         let kms_key = kms_key(&Environment::from_fn(|name| variables.get(name).cloned()))?;
         let stores = Self::new(&access, &variables, queue_url, kms_key)?;
-        stores.keys.ping().await.with_context(|| format!("the tables of the stack {stack} do not answer"))?;
+        read_clock(&stores.keys)
+            .await
+            .with_context(|| format!("the tables of the stack {stack} do not answer"))?;
         Ok(stores)
     }
 

@@ -54,8 +54,8 @@ pub struct LocalSettings {
     /// Every so manieth of the functions' transactions is cancelled as one that met another, where requests are counted; 0
     /// for none.
     pub conflict_every: u64,
-    /// DynamoDB's clock is so far ahead of this machine's, where requests are counted.
-    pub clock_ahead: Duration,
+    /// DynamoDB's clock is so far ahead of this machine's, or behind it, where requests are counted.
+    pub clock_ahead_seconds: i64,
     /// Whether the schedule runs: a test that sweeps by hand wants no other sweeper.
     pub scheduled: bool,
 }
@@ -76,7 +76,7 @@ impl LocalSettings {
             consuming: true,
             count_dynamodb: false,
             conflict_every: 0,
-            clock_ahead: Duration::ZERO,
+            clock_ahead_seconds: 0,
             scheduled: true,
         }
     }
@@ -215,7 +215,7 @@ fn aws_settings(settings: &LocalSettings) -> darkroom_local_aws::Settings {
         ports: Ports::default(),
         count_dynamodb: settings.count_dynamodb,
         conflict_every: settings.conflict_every,
-        clock_ahead: settings.clock_ahead,
+        clock_ahead_seconds: settings.clock_ahead_seconds,
         ..darkroom_local_aws::Settings::new(settings.data.join("aws"), credentials)
     }
 }

@@ -24,8 +24,8 @@ pub struct Settings {
     /// Every so manieth transaction is cancelled as one that met another (`TransactionConflict`), where requests are
     /// counted; 0 for none.
     pub conflict_every: u64,
-    /// DynamoDB's clock, as the `Date` of its answers tells it, is so far ahead of this machine's, where requests are counted.
-    pub clock_ahead: Duration,
+    /// DynamoDB's clock, as the `Date` of its answers tells it, is so far ahead of this machine's, or behind it, where requests are counted.
+    pub clock_ahead_seconds: i64,
 }
 
 impl Settings {
@@ -41,7 +41,7 @@ impl Settings {
             ttl_sweep_interval: Duration::from_secs(60),
             count_dynamodb: false,
             conflict_every: 0,
-            clock_ahead: Duration::ZERO,
+            clock_ahead_seconds: 0,
         }
     }
 }

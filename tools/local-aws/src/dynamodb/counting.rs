@@ -52,7 +52,7 @@ struct Counted {
     conflict_every: u64,
     transactions: AtomicU64,
     /// How far ahead the `Date` of the answers is.
-    clock_ahead: Duration,
+    clock_ahead_seconds: i64,
 }
 
 impl Counting {
@@ -72,7 +72,7 @@ impl Counting {
             tally: Mutex::default(),
             conflict_every: settings.conflict_every,
             transactions: AtomicU64::new(0),
-            clock_ahead: settings.clock_ahead,
+            clock_ahead_seconds: settings.clock_ahead_seconds,
         });
         let router = Router::new()
             .fallback(any(pass))
@@ -168,10 +168,13 @@ fn conflict(actions: usize) -> Vec<u8> {
 impl Counted {
     /// The time that an answer tells; `None` for this machine's.
     fn date(&self) -> Option<HeaderValue> {
-        if self.clock_ahead.is_zero() {
-            return None;
-        }
-        let date = httpdate::fmt_http_date(SystemTime::now() + self.clock_ahead);
+        let by = Duration::from_secs(self.clock_ahead_seconds.unsigned_abs());
+        let date = match self.clock_ahead_seconds.signum() {
+            0 => return None,
+            1 => SystemTime::now() + by,
+            _ => SystemTime::now() - by,
+        };
+        let date = httpdate::fmt_http_date(date);
         HeaderValue::from_str(&date).ok()
     }
 
