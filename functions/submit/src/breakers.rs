@@ -31,43 +31,41 @@ impl Breakers {
     }
 
     /// Until when the model cannot be drawn with, by itself or by its fallback; `None` while it can. A table that cannot be
-    /// read, or not soon, stops no submission: it counts as a closed breaker until the next look.
+    /// read, or not soon, stops no submission: the breaker counts as it was last seen, or as closed.
     pub(crate) async fn open_until(
         &self,
         models: &[Model],
         model: &Model,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let mut gates = Vec::new();
-        for route in routes(models, model, &now.utc_day()) {
-            if !route.provider.has_breaker() {
-                return None;
+        let look = async {
+            let mut gates = Vec::new();
+            for route in routes(models, model, &now.utc_day()) {
+                if !route.provider.has_breaker() {
+                    return None;
+                }
+                gates.push(self.breaker(route, now).await.gate(now));
             }
-            gates.push(self.breaker(route, now).await.gate(now));
-        }
-        all_open_until(gates)
+            all_open_until(gates)
+        };
+        tokio::time::timeout(LOOK_TIMEOUT, look).await.unwrap_or_else(|_| {
+            tracing::warn!(model.name = %model.name, "the breaker could not be read in time");
+            None
+        })
     }
 
     async fn breaker(&self, model: &Model, now: Timestamp) -> Breaker {
         let mut seen = self.seen.lock().await;
         let name = (model.provider, model.provider_model.clone());
-        if let Some((read_at, breaker)) = seen.get(&name)
-            && now.finds_fresh(*read_at, BREAKER_READ)
-        {
-            return breaker.clone();
+        let last = seen.get(&name).cloned().unwrap_or_default();
+        if now.finds_fresh(last.0, BREAKER_READ) {
+            return last.1;
         }
-        let look = self.keys.breaker(model.provider, &model.provider_model);
-        let breaker = match tokio::time::timeout(LOOK_TIMEOUT, look).await {
-            Ok(Ok(breaker)) => breaker,
-            Ok(Err(error)) => {
+        let breaker =
+            self.keys.breaker(model.provider, &model.provider_model).await.unwrap_or_else(|error| {
                 tracing::warn!(model.name = %model.name, error = %error, "the breaker could not be read");
-                Breaker::default()
-            }
-            Err(_) => {
-                tracing::warn!(model.name = %model.name, "the breaker could not be read in time");
-                Breaker::default()
-            }
-        };
+                last.1
+            });
         seen.insert(name, (now, breaker.clone()));
         breaker
     }

@@ -25,9 +25,7 @@ impl Sweeper {
     /// Returns the counts per action. The first pass that succeeds is the invocation's sign of life. A pass that fails is
     /// logged and the next one tries again; when all fail, the invocation fails.
     pub(crate) async fn sweep(&self, deadline_millis: u64) -> Result<Value, StoreError> {
-        if let Err(error) = self.sweep.read_clock().await {
-            tracing::warn!(error = %error, "DynamoDB's clock could not be read; this machine's counts");
-        }
+        self.read_clock().await;
         let started = now();
         let stay_until = started
             .plus(self.every.saturating_sub(HANDOVER))
@@ -46,12 +44,20 @@ impl Sweeper {
                 return totals.finish();
             }
             #[expect(clippy::disallowed_methods, reason = "the pause between two passes")]
-            tokio::time::sleep(next_at.since(now())).await;
+            tokio::time::sleep(next_at.since(now()).min(SWEEP_READ)).await;
+            self.read_clock().await;
         }
     }
 }
 
 impl Sweeper {
+    /// A pass judges leases and deadlines.
+    async fn read_clock(&self) {
+        if let Err(error) = self.sweep.read_clock().await {
+            tracing::warn!(error = %error, "DynamoDB's clock could not be read; this machine's counts");
+        }
+    }
+
     async fn beat(&self) {
         if let Err(error) = self.beat.beat(now()).await {
             tracing::warn!(error = %error, "the sweeper's sign of life was not stored");

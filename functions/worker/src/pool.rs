@@ -200,7 +200,7 @@ impl Pool {
                 return Ok(Looked::OnTrial);
             }
             let mut ask = if ahead == Ahead::Has {
-                let now = now().plus(seen.round_trip).max(seen.next_block_at);
+                let now = seen.after_own_blocks(now().plus(seen.round_trip));
                 Ask { now, ..self.ask(&seen, model, claimed.max(1), seen.promises()) }
             } else {
                 self.ask(&seen, model, invocation.wanted(asked), seen.promises())
@@ -246,7 +246,7 @@ impl Pool {
     /// What is asked for by so many messages that are not claimed yet.
     fn ask(&self, seen: &Seen, model: &Model, wanted: u32, promised: u32) -> Ask {
         Ask {
-            now: now().plus(seen.lead(wanted)).max(seen.next_block_at),
+            now: seen.after_own_blocks(now().plus(seen.lead(wanted))),
             horizon: SLOT_WAIT_MAX,
             wanted,
             minute: self.rules.quota_minute,

@@ -117,6 +117,11 @@ impl Seen {
         (self.round_trip * (LEAD_ROUND_TRIPS + claims / 2)).min(LEAD_MAX)
     }
 
+    /// Not before this process's own blocks are sent. What lies further ahead than these reach was noted by another clock.
+    pub(crate) fn after_own_blocks(&self, at: Timestamp) -> Timestamp {
+        at.max(self.next_block_at.min(at.plus(LEAD_MAX)))
+    }
+
     pub(crate) fn took(&mut self, round_trip: Duration) {
         self.round_trip = round_trip.max(self.round_trip / 2).min(LEAD_MAX);
     }

@@ -172,12 +172,32 @@ impl Worker {
             return self.end_pending(message, JobFailure::new(JobErrorCode::ModelRetired, detail)).await;
         };
         let Some(model) = models.get(at) else { return Ok(()) };
-        let way = match self.way(&models, model, invocation, Ahead::May).await? {
+        for tries in 1..=CLAIMS_EARLY_MAX {
+            let early = Box::pin(self.draw_with(&models, model, message, invocation)).await?;
+            match early {
+                Some(not_before) if tries < CLAIMS_EARLY_MAX => sleep_until(not_before).await,
+                Some(_) | None => break,
+            }
+            invocation.wants(&model.name);
+        }
+        Ok(())
+    }
+
+    /// Slot, claim, attempt. The moment from which the job may be claimed, when that is still a little ahead: its slot is
+    /// another's meanwhile.
+    async fn draw_with(
+        &self,
+        models: &[Model],
+        model: &Model,
+        message: &JobMessage,
+        invocation: &Invocation,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let way = match self.way(models, model, invocation, Ahead::May).await? {
             Way::Open(way) => way,
-            Way::Wait(until, reason) => return self.defer(message, until, reason).await,
+            Way::Wait(until, reason) => return self.defer(message, until, reason).await.map(|()| None),
             Way::NoneUsable(missing) => {
                 let failure = JobFailure::new(JobErrorCode::NoUsableKey, missing);
-                return self.end_pending(message, failure).await;
+                return self.end_pending(message, failure).await.map(|()| None);
             }
         };
         if let Some(slot) = &way.slot {
@@ -185,18 +205,18 @@ impl Worker {
         }
         if !self.has_time_for_a_call(way.model.provider, invocation.ends_at) {
             self.leave(*way, invocation).await;
-            return self.defer(message, now(), WaitReason::Capacity).await;
+            return self.defer(message, now(), WaitReason::Capacity).await.map(|()| None);
         }
-        match self.claim(message, invocation.ends_at).await {
-            Ok(Some(job)) => {
-                let (refusals, uncalled, seen_at) = (0, 1, now());
-                let held = Held { job, models: &models, way: *way, refusals, uncalled, seen_at };
-                Box::pin(self.attempt(held, invocation)).await
-            }
-            refused => {
-                self.leave(*way, invocation).await;
-                refused.map(|_| ())
-            }
+        let claimed = self.claim(message, invocation.ends_at).await;
+        if let Ok(Claimed::Job(job)) = claimed {
+            let (refusals, uncalled, seen_at) = (0, 1, now());
+            let held = Held { job: *job, models, way: *way, refusals, uncalled, seen_at };
+            return Box::pin(self.attempt(held, invocation)).await.map(|()| None);
+        }
+        self.leave(*way, invocation).await;
+        match claimed? {
+            Claimed::Early(not_before) => Ok(Some(not_before)),
+            Claimed::Job(_) | Claimed::Not => Ok(None),
         }
     }
 
@@ -306,19 +326,8 @@ impl Worker {
         ends_at.since(now()) >= self.rules.call_timeout(provider) + AFTER_CALL
     }
 
-    /// Takes the job and counts its first call; `None` when it is not to be drawn by this message.
-    async fn claim(&self, message: &JobMessage, ends_at: Timestamp) -> Result<Option<Job>, StoreError> {
-        for _ in 0..CLAIMS_EARLY_MAX {
-            match self.try_claim(message, ends_at).await? {
-                Claimed::Job(job) => return Ok(Some(*job)),
-                Claimed::Not => return Ok(None),
-                Claimed::Early(not_before) => sleep_until(not_before).await,
-            }
-        }
-        Ok(None)
-    }
-
-    async fn try_claim(&self, message: &JobMessage, ends_at: Timestamp) -> Result<Claimed, StoreError> {
+    /// Takes the job and counts its first call.
+    async fn claim(&self, message: &JobMessage, ends_at: Timestamp) -> Result<Claimed, StoreError> {
         // The semaphore is never closed.
         let _turn = self.claims.acquire().await;
         let (at, op) = (now(), random_stamp());
@@ -427,15 +436,17 @@ async fn in_time<T, E: Display>(peer: &str, step: impl Future<Output = Result<T,
     None
 }
 
+/// In a wait the clock is looked at again after so long: it may have been set or corrected.
+const CLOCK_TRUSTED: Duration = Duration::from_secs(1);
+
 /// Waits for a moment.
 pub(crate) async fn sleep_until(at: Timestamp) {
-    // Once more after each wait: the clock may have been corrected meanwhile.
     loop {
         let wait = at.since(now());
         if wait.is_zero() {
             return;
         }
-        sleep(wait).await;
+        sleep(wait.min(CLOCK_TRUSTED)).await;
     }
 }
 

@@ -25,22 +25,25 @@ static OFFSET: Mutex<ClockOffset> = Mutex::new(ClockOffset::NOTHING_TOLD);
 /// A correction that has changed by less than this is not worth a line in the log.
 const WORTH_A_LINE_MS: u64 = 500;
 
-/// A wrong clock that is known to within this is good enough: two of them differ by less than a slot's guard.
-const CLOCK_KNOWN: Duration = Duration::from_millis(50);
+/// A wrong clock that is known to within this is good enough: two of them, and a call that is late by half of the guard, stay
+/// within the guard of a slot.
+const CLOCK_KNOWN: Duration = Duration::from_millis(30);
 /// Pause between two looks at DynamoDB's clock: a second of them tells a clock's error to half of this and a round trip.
 const CLOCK_LOOK: Duration = Duration::from_millis(20);
 /// Looks that find no more will not find it.
 const CLOCK_LOOKS_MAX: u32 = 60;
 
-/// Asks DynamoDB until its answers show that this machine's clock may be right, or else how far it is off; at once when that is
-/// known. Before the first moment that others must agree on.
+/// Asks DynamoDB until its answers show that this machine's clock may be right, or else how far it is off; at once when that was
+/// shown within the last minute. Before the first moment that others must agree on, and where a machine may have been
+/// suspended since the last one.
 pub async fn read_clock(keys: &KeyTable) -> Result<(), StoreError> {
-    for _ in 0..CLOCK_LOOKS_MAX {
-        let offset = *OFFSET.lock().unwrap_or_else(PoisonError::into_inner);
-        if offset.is_known(CLOCK_KNOWN) {
+    for look in 0..CLOCK_LOOKS_MAX {
+        let (machine, offset) = (MachineTime::now(), *OFFSET.lock().unwrap_or_else(PoisonError::into_inner));
+        let offset = if machine.was_set() { ClockOffset::NOTHING_TOLD } else { offset };
+        if offset.is_known(CLOCK_KNOWN, machine.at) {
             break;
         }
-        if offset.uncertainty().is_some() {
+        if look >= 2 {
             #[expect(clippy::disallowed_methods, reason = "the pause between two looks at another's clock")]
             tokio::time::sleep(CLOCK_LOOK).await;
         }

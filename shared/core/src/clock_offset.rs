@@ -39,6 +39,8 @@ struct Bounds {
 
 /// Servers' clocks agree to that, and their dates are no older.
 const SERVERS_AGREE_US: i64 = 10_000;
+/// A machine may have been suspended, clocks and all, since an answer that is older.
+const TOLD_LATELY: Duration = Duration::from_secs(60);
 /// A clock gains or loses at most one microsecond in so many milliseconds against the servers': quartz is good for a quarter.
 const DRIFT_MS: u128 = 5;
 
@@ -51,9 +53,11 @@ impl ClockOffset {
     pub fn with(self, told: Told) -> Self {
         let Some(new) = Bounds::of(told) else { return self };
         let agreed = |known: Option<Bounds>| known.and_then(|known| known.with(new));
-        match agreed(self.believed).or_else(|| agreed(self.doubted)) {
-            Some(believed) => Self { believed: Some(believed), doubted: None },
-            None => Self { doubted: Some(new), ..self },
+        match (agreed(self.believed), agreed(self.doubted)) {
+            (None, None) => Self { doubted: Some(new), ..self },
+            (None, believed) => Self { believed, doubted: None },
+            // It says nothing for the one or the other while it fits both.
+            (believed, doubted) => Self { believed, doubted },
         }
     }
 
@@ -68,9 +72,12 @@ impl ClockOffset {
         self.wrong().map(|bounds| Duration::from_micros(u64::try_from(half(bounds)).unwrap_or(0)))
     }
 
-    /// Whether it is known that the clock may be right, or else how far it is off, to `within`.
-    pub fn is_known(&self, within: Duration) -> bool {
-        self.believed.is_some() && self.uncertainty().is_none_or(|uncertainty| uncertainty <= within)
+    /// Whether it is known, and was told lately, that the clock may be right, or else how far it is off, to `within`.
+    pub fn is_known(&self, within: Duration, now: Timestamp) -> bool {
+        let is_fresh = self.believed.is_some_and(|known| now.finds_fresh(known.as_of, TOLD_LATELY));
+        is_fresh
+            && self.doubted.is_none()
+            && self.uncertainty().is_none_or(|uncertainty| uncertainty <= within)
     }
 
     fn wrong(&self) -> Option<Bounds> {

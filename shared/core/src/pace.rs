@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::breaker::{Breaker, Gate, State};
 use crate::job::WaitReason;
-use crate::key::{ApiKey, KeyState, Scope};
+use crate::key::{ApiKey, KeyState, Scope, ScopeState};
 use crate::limits::SWEEP_READ;
-use crate::quota::Calendar;
+use crate::quota::{Calendar, state_at};
 use crate::time::Timestamp;
 
 /// Jobs woken for one probe: one makes it, the other is there in case the first has ended meanwhile.
@@ -70,8 +70,10 @@ impl Pace {
             .collect();
         let next =
             calendars.iter().enumerate().map(|(at, calendar)| Reverse((calendar.peek(), at))).collect();
-        let marks = scopes.iter().filter(has_key).flat_map(|scope| &scope.usage.marks);
-        let ahead = marks.filter(|mark| mark.at > now);
+        let is_called =
+            |scope: &&Scope| keyless.gate == Gate::Closed && state_at(scope.state, now) == ScopeState::Active;
+        let called = scopes.iter().filter(has_key).filter(is_called);
+        let ahead = called.flat_map(|scope| &scope.usage.marks).filter(|mark| mark.at > now);
         let mut reserved: Vec<_> =
             ahead.flat_map(|mark| iter::repeat_n(mark.at, mark.count as usize)).collect();
         reserved.sort_unstable();

@@ -91,8 +91,12 @@ fn two_answers_tell_a_second() {
 fn one_answer_is_not_believed() {
     let offset = told([exchange(60_000, 0, 5, 5)]);
     assert_eq!(offset.correction_ms(), 0);
-    assert!(!offset.is_known(Duration::MAX));
-    assert!(told([exchange(0, 0, 5, 5), exchange(0, 10, 5, 5)]).is_known(Duration::ZERO));
+    let after = |millis: i64| Timestamp::from_millis((START_MS + millis).try_into().unwrap());
+    assert!(!offset.is_known(Duration::MAX, after(10)));
+    let twice = told([exchange(0, 0, 5, 5), exchange(0, 10, 5, 5)]);
+    assert!(twice.is_known(Duration::ZERO, after(20)));
+    assert!(!twice.is_known(Duration::ZERO, after(60_020)), "that was a while ago");
+    assert!(!twice.with(exchange(60_000, 20, 5, 5)).is_known(Duration::MAX, after(30)), "it is in doubt");
 }
 
 /// A clock that is right stays as it is, whatever the answers' delays.
@@ -109,6 +113,15 @@ fn a_clock_that_is_set_is_measured_anew() {
     let after = (40..100).map(|look| exchange(3_000, look * 50, 2, 2));
     let offset = told(before.chain(after));
     assert!(off_by(offset, 3_000) < Duration::from_millis(60), "{offset:?}");
+}
+
+/// Set by less than a second: most answers fit both what was and what is, and do not hide that some fit only the latter.
+#[test]
+fn a_small_step_is_found_too() {
+    let before = (0..40).map(|look| exchange(0, look * 50, 2, 2));
+    let after = (0..60).map(|look| exchange(400, 2_000 + look * 230, 2, 2));
+    let offset = told(before.chain(after));
+    assert!(off_by(offset, 400) < Duration::from_millis(100), "{offset:?}");
 }
 
 /// One server that is wrong by ten minutes changes nothing, before others as after them.

@@ -10,7 +10,7 @@ use common::pool::{Window, key, pool, scope};
 use common::{at, cases, end, image, job, rules, seconds, stamp};
 use darkroom_core::breaker::{Breaker, OpenReason, State};
 use darkroom_core::job::{Job, Pending, Stage, Status, WaitReason};
-use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState};
+use darkroom_core::key::{ApiKey, CoolReason, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState};
 use darkroom_core::lifecycle::{Bounds, Command, apply};
 use darkroom_core::limits::{
     CALLS_MAX, LEASE_MAX, QUOTA_MINUTE, SLOT_EARLY, SLOT_WAIT_MAX, SWEEP_READ, WAIT_LOOK,
@@ -86,6 +86,10 @@ fn what_is_reserved_and_not_called_yet_is_told_apart() {
     keys[2].state = KeyState::Disabled { reason: KeyDisabled::Invalid, at: at(0) };
     let pace = pace(&scopes, &keys, &Breaker::default(), &[]);
     assert_eq!(pace.reserved(), [at(NOW + 5), at(NOW + 7), at(NOW + 7)]);
+    // Nobody calls while the breaker is open, or with a scope that rests: these jobs have lost their slots.
+    assert!(self::pace(&scopes, &keys, &open(NOW + 60), &[]).reserved().is_empty());
+    scopes[0].state = ScopeState::Cooling { reason: CoolReason::RateLimited, at: at(0), until: at(NOW + 1) };
+    assert_eq!(self::pace(&scopes, &keys, &Breaker::default(), &[]).reserved(), [at(NOW + 5)]);
     assert!(Pace::keyless(&Breaker::default(), at(NOW)).reserved().is_empty());
 }
 
