@@ -3,6 +3,7 @@
 // Each test file is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod breaker;
 pub(crate) mod pool;
 pub(crate) mod samples;
 
