@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use darkroom_aws::{KeyTable, StoreError, read_clock};
+use darkroom_aws::KeyTable;
 use darkroom_core::breaker::{Breaker, all_open_until};
 use darkroom_core::id::ModelName;
 use darkroom_core::limits::BREAKER_READ;
@@ -23,11 +23,6 @@ pub(crate) struct Breakers {
 impl Breakers {
     pub(crate) fn new(keys: KeyTable) -> Self {
         Self { keys, seen: Mutex::default() }
-    }
-
-    /// See [`read_clock`].
-    pub(crate) async fn read_clock(&self) -> Result<(), StoreError> {
-        read_clock(&self.keys).await
     }
 
     /// Until when the model cannot be drawn with, by itself or by its fallback; `None` while it can. A table that cannot be

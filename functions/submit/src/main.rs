@@ -34,7 +34,8 @@ fn start(environment: &Environment<'_>) -> Result<Submit, ConfigError> {
         jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
         queue: JobQueue::new(clients.sqs, queue_url),
         breakers: Breakers::new(keys.clone()),
-        catalogue: Catalogue::new(keys),
+        catalogue: Catalogue::new(keys.clone()),
+        keys,
         rules,
     })
 }

@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use darkroom_aws::config::SubmitRules;
-use darkroom_aws::{Catalogue, Created, JobQueue, JobTable, StoreError, now, random_stamp};
+use darkroom_aws::{
+    Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, now, random_stamp, read_clock,
+};
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::job::{Job, Order, Submission, WaitReason};
@@ -33,6 +35,7 @@ pub(crate) struct Submit {
     pub(crate) jobs: JobTable,
     pub(crate) queue: JobQueue,
     pub(crate) catalogue: Catalogue,
+    pub(crate) keys: KeyTable,
     pub(crate) breakers: Breakers,
     pub(crate) rules: SubmitRules,
 }
@@ -42,7 +45,7 @@ impl Submit {
     /// that was made by a fast clock would be too early for every worker.
     pub(crate) async fn warm(&self) -> Result<(), StoreError> {
         self.catalogue.models(now()).await?;
-        self.breakers.read_clock().await
+        read_clock(&self.keys).await
     }
 }
 
@@ -117,7 +120,11 @@ impl Submit {
         model: &Model,
         at: Timestamp,
     ) -> Result<Created, StoreError> {
-        let created = self.create(id, user, request, model, at).await?;
+        let (order, long) = self.order(request, model, at);
+        let body_expires_at = expires_at(order.deadline_at, self.rules.ttl_days + 1);
+        let job = Job::submitted(Submission { id, user, order, op: random_stamp() }, self.rules.wake);
+        let long = long.as_ref().map(|prompt| (prompt, body_expires_at));
+        let created = self.jobs.create(job, long, self.rules.inflight_max).await?;
         if let Created::New(job) = &created {
             self.send(job, at).await;
             tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
@@ -125,16 +132,9 @@ impl Submit {
         Ok(created)
     }
 
-    async fn create(
-        &self,
-        id: JobId,
-        user: UserId,
-        request: JobRequest,
-        model: &Model,
-        at: Timestamp,
-    ) -> Result<Created, StoreError> {
+    /// What is asked for, and its prompt when that is too long to stand in it.
+    fn order(&self, request: JobRequest, model: &Model, at: Timestamp) -> (Order, Option<Prompt>) {
         let request_hash = request.hash();
-        let deadline_at = at.plus(request.deadline.unwrap_or(self.rules.deadline));
         let (inline, long) = match request.prompt {
             prompt if prompt.reveal().len() <= PROMPT_INLINE_BYTES_MAX => (Some(prompt), None),
             prompt => (None, Some(prompt)),
@@ -147,12 +147,9 @@ impl Submit {
             request_hash,
             cost: model.price,
             created_at: at,
-            deadline_at,
+            deadline_at: at.plus(request.deadline.unwrap_or(self.rules.deadline)),
         };
-        let job = Job::submitted(Submission { id, user, order, op: random_stamp() }, self.rules.wake);
-        let body_expires_at = expires_at(deadline_at, self.rules.ttl_days + 1);
-        let long = long.as_ref().map(|prompt: &Prompt| (prompt, body_expires_at));
-        self.jobs.create(job, long, self.rules.inflight_max).await
+        (order, long)
     }
 
     /// The 202 stands whether this works or not: the record is the outbox, and the sweeper sends what is due. A

@@ -31,5 +31,5 @@ fn start(environment: &Environment<'_>) -> Result<Sweeper, ConfigError> {
     let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger);
     let keys = KeyTable::new(clients.dynamodb, tables.keys);
     let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
-    Ok(Sweeper { sweep, beat: Heartbeat::new(keys, "sweeper"), every })
+    Ok(Sweeper { sweep, beat: Heartbeat::new(keys.clone(), "sweeper"), keys, every })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use darkroom_aws::{Heartbeat, StoreError, Sweep, SweepReport, SweepResult, now};
+use darkroom_aws::{Heartbeat, KeyTable, StoreError, Sweep, SweepReport, SweepResult, now, read_clock};
 use darkroom_core::limits::SWEEP_READ;
 use darkroom_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 /// The sweeper and its schedule.
 pub(crate) struct Sweeper {
     pub(crate) sweep: Sweep,
+    pub(crate) keys: KeyTable,
     pub(crate) beat: Heartbeat,
     /// From one scheduled start to the next.
     pub(crate) every: Duration,
@@ -53,7 +54,7 @@ impl Sweeper {
 impl Sweeper {
     /// A pass judges leases and deadlines.
     async fn read_clock(&self) {
-        if let Err(error) = self.sweep.read_clock().await {
+        if let Err(error) = read_clock(&self.keys).await {
             tracing::warn!(error = %error, "DynamoDB's clock could not be read; this machine's counts");
         }
     }

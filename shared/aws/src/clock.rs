@@ -3,35 +3,68 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use darkroom_core::clock_offset::{ClockOffset, Told};
 use darkroom_core::id::Stamp;
 use darkroom_core::time::Timestamp;
 
-/// What is added to this machine's clock, and the clock's lead over the time that this process runs when that was decided.
-#[derive(Clone, Copy)]
-struct Correction {
-    millis: i64,
+/// What DynamoDB's answers have told of this machine's clock.
+struct Known {
+    offset: ClockOffset,
+    /// The clock's lead over the time that this process runs, at the last answer.
     lead_ms: i64,
 }
 
-static CORRECTION: Mutex<Correction> = Mutex::new(Correction { millis: 0, lead_ms: 0 });
+static KNOWN: Mutex<Known> = Mutex::new(Known { offset: ClockOffset::NOTHING_TOLD, lead_ms: 0 });
+
 /// A lead that has changed by more than this tells that the clock was set, or the machine suspended.
 const SET_MS: u64 = 100;
+/// Two readings of the clocks that are further apart than this are made anew.
+const HELD_UP: Duration = Duration::from_millis(5);
+/// A correction that has changed by less than this is not worth a line in the log.
+const WORTH_A_LINE_MS: u64 = 500;
 
 /// Now: by this machine's clock, and where DynamoDB's answers prove that wrong, by theirs (ADR 23). It may step, so a wait
-/// for a moment looks again when it is over.
+/// for a moment looks again.
 pub fn now() -> Timestamp {
     let machine = MachineTime::now();
-    let correction = *CORRECTION.lock().unwrap_or_else(PoisonError::into_inner);
-    if correction.millis == 0 || machine.was_set_since(correction) {
-        return machine.at;
+    let correction_ms = known(&machine).correction_ms();
+    Timestamp::from_millis(machine.at.as_millis().saturating_add_signed(correction_ms))
+}
+
+/// What is known of this clock as it is now.
+pub(crate) fn known(machine: &MachineTime) -> ClockOffset {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).about(machine)
+}
+
+/// Takes note of the `date` of an answer to what was `sent` then, by this machine's clock.
+pub(crate) fn told(sent: Timestamp, date: Timestamp) {
+    let machine = MachineTime::now();
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = known.about(&machine);
+    let offset = before.with(Told { sent, received: machine.at, date });
+    *known = Known { offset, lead_ms: machine.lead_ms };
+    drop(known);
+    let correction_ms = offset.correction_ms();
+    if correction_ms != 0 && correction_ms.abs_diff(before.correction_ms()) >= WORTH_A_LINE_MS {
+        tracing::warn!(
+            clock.correction_ms = correction_ms,
+            "this machine's clock is wrong by DynamoDB's; it is corrected here: see to its time synchronisation"
+        );
     }
-    Timestamp::from_millis(machine.at.as_millis().saturating_add_signed(correction.millis))
+}
+
+impl Known {
+    /// Nothing, once the clock was set: what was told is not about it any more.
+    fn about(&self, machine: &MachineTime) -> ClockOffset {
+        if machine.lead_ms.abs_diff(self.lead_ms) > SET_MS { ClockOffset::NOTHING_TOLD } else { self.offset }
+    }
 }
 
 /// What this machine's clocks show.
 pub(crate) struct MachineTime {
     /// The time of day.
     pub(crate) at: Timestamp,
+    /// Its lead over the time that this process runs.
     lead_ms: i64,
 }
 
@@ -54,27 +87,7 @@ impl MachineTime {
             return Self { at, lead_ms: signed(since).saturating_sub(signed(runs)) };
         }
     }
-
-    fn was_set_since(&self, correction: Correction) -> bool {
-        self.lead_ms.abs_diff(correction.lead_ms) > SET_MS
-    }
-
-    /// Whether the clock was set since it was last corrected: the correction is not about it any more.
-    pub(crate) fn was_set(&self) -> bool {
-        self.was_set_since(*CORRECTION.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// From here on this much is added to the clock. Gives what was added before.
-    pub(crate) fn correct(&self, millis: i64) -> i64 {
-        let mut correction = CORRECTION.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = correction.millis;
-        *correction = Correction { millis, lead_ms: self.lead_ms };
-        before
-    }
 }
-
-/// Two readings of the clocks that are further apart than this are made anew.
-const HELD_UP: Duration = Duration::from_millis(5);
 
 /// A fresh stamp for one conditional write: 128 random bits.
 pub fn random_stamp() -> Stamp {
@@ -96,4 +109,23 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
         std::process::abort();
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_is_void_once_the_clock_is_set() {
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        let answer = Told { sent: at, received: at, date: at.plus(Duration::from_secs(60)) };
+        let offset = ClockOffset::NOTHING_TOLD.with(answer).with(answer);
+        assert!(offset.correction_ms() > 59_000, "{offset:?}");
+        let known = Known { offset, lead_ms: 1_000 };
+        for (lead_ms, is_void) in [(899, true), (900, false), (1_000, false), (1_100, false), (1_101, true)] {
+            let about = known.about(&MachineTime { at, lead_ms });
+            assert_eq!(about == ClockOffset::NOTHING_TOLD, is_void, "{lead_ms}");
+            assert_eq!(about.correction_ms() == 0, is_void, "{lead_ms}");
+        }
+    }
 }

@@ -24,11 +24,6 @@ impl Pacer {
         Self { keys, quota_minute }
     }
 
-    /// The keys' table.
-    pub(crate) const fn keys(&self) -> &KeyTable {
-        &self.keys
-    }
-
     /// The pace of all of the model's routes whose breakers are closed, or else of the model itself; without the calls that
     /// were `promised` for those moments. `None` where nothing is limited.
     pub async fn pace(

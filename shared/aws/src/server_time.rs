@@ -1,6 +1,5 @@
-//! Reads DynamoDB's clock off its answers, and corrects this process's by it.
+//! Reads DynamoDB's clock off its answers.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -12,18 +11,11 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 use aws_smithy_types::date_time::Format;
-use darkroom_core::clock_offset::{ClockOffset, Told};
 use darkroom_core::time::Timestamp;
 
 use crate::KeyTable;
-use crate::clock::MachineTime;
+use crate::clock::{MachineTime, known, told};
 use crate::error::StoreError;
-
-/// What the answers have told of this process's clock.
-static OFFSET: Mutex<ClockOffset> = Mutex::new(ClockOffset::NOTHING_TOLD);
-
-/// A correction that has changed by less than this is not worth a line in the log.
-const WORTH_A_LINE_MS: u64 = 500;
 
 /// A wrong clock that is known to within this is good enough: two of them, and a call that is late by half of the guard, stay
 /// within the guard of a slot.
@@ -38,9 +30,8 @@ const CLOCK_LOOKS_MAX: u32 = 60;
 /// suspended since the last one.
 pub async fn read_clock(keys: &KeyTable) -> Result<(), StoreError> {
     for look in 0..CLOCK_LOOKS_MAX {
-        let (machine, offset) = (MachineTime::now(), *OFFSET.lock().unwrap_or_else(PoisonError::into_inner));
-        let offset = if machine.was_set() { ClockOffset::NOTHING_TOLD } else { offset };
-        if offset.is_known(CLOCK_KNOWN, machine.at) {
+        let machine = MachineTime::now();
+        if known(&machine).is_known(CLOCK_KNOWN, machine.at) {
             break;
         }
         if look >= 2 {
@@ -93,21 +84,5 @@ impl Intercept for ServerTime {
             told(*sent, Timestamp::from_millis(date));
         }
         Ok(())
-    }
-}
-
-fn told(sent: Timestamp, date: Timestamp) {
-    let machine = MachineTime::now();
-    let mut offset = OFFSET.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = if machine.was_set() { ClockOffset::NOTHING_TOLD } else { *offset };
-    *offset = known.with(Told { sent, received: machine.at, date });
-    let correction_ms = offset.correction_ms();
-    let before_ms = machine.correct(correction_ms);
-    drop(offset);
-    if correction_ms != 0 && correction_ms.abs_diff(before_ms) >= WORTH_A_LINE_MS {
-        tracing::warn!(
-            clock.correction_ms = correction_ms,
-            "this machine's clock is wrong by DynamoDB's; it is corrected here: see to its time synchronisation"
-        );
     }
 }

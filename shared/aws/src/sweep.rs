@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 
 use crate::clock::random_stamp;
 use crate::error::StoreError;
-use crate::server_time::read_clock;
 use crate::{Catalogue, Commit, JobQueue, JobTable, KeyTable, Pacer};
 
 /// The sweeper: dispatcher of what is due and undertaker of what is lost.
@@ -134,11 +133,6 @@ impl Sweep {
         let catalogue = Arc::new(Catalogue::new(keys.clone()));
         let pacer = Pacer::new(keys, quota_minute);
         Self { jobs, queue, catalogue, pacer, rules, promised: Promised::default() }
-    }
-
-    /// What `now` is given to a pass must be right: leases and deadlines are judged by it. Sees to that, once for a process.
-    pub async fn read_clock(&self) -> Result<(), StoreError> {
-        read_clock(self.pacer.keys()).await
     }
 
     /// Looks at every job that is due by `now` (and a little ahead) and does what is due. A `dry_run` writes
