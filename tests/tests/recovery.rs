@@ -5,7 +5,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use darkroom::connect::{Running, Stores};
-use darkroom_core::id::UserId;
+use darkroom_aws::{Commit, now, random_stamp};
+use darkroom_core::id::{JobId, UserId};
+use darkroom_core::job::WaitReason;
+use darkroom_core::lifecycle::Command;
+use darkroom_core::limits::{CLOCKS_DIFFER_MAX, SETTLE_PATIENCE};
 use darkroom_core::message::{JobMessage, Message};
 use darkroom_tests::kill;
 use darkroom_tests::stack::{App, TestStack, function_binaries};
@@ -72,6 +76,33 @@ async fn killed_workers_lose_no_job_and_settle_none_twice() -> anyhow::Result<()
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (200, 200), "each job is settled once");
     gemini.shutdown().await;
+    Ok(())
+}
+
+/// A record that a fast clock has made may not be drawn yet when its message comes: the worker waits for that moment. No
+/// sweeper runs here that would send the message again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_a_little_early_is_not_lost() -> anyhow::Result<()> {
+    let mut stack = TestStack::start_with(|settings| {
+        settings.workers = 1;
+        settings.consuming = false;
+        settings.scheduled = false;
+    })
+    .await?;
+    stack.grant("alice", 1).await?;
+    stack.system.function("worker").unwrap().warm(1).await?;
+    let accepted = stack.app.submit("alice", "k", &json!({"prompt": "a clock tower"})).await?;
+    let (jobs, id) = (stack.stores()?.jobs, JobId::parse(accepted.text("id"))?);
+    let job = jobs.get(&id).await?.unwrap();
+    let not_before = now().plus(CLOCKS_DIFFER_MAX.mul_f64(0.9));
+    let later = Command::defer(&job, not_before, WaitReason::Capacity);
+    let written = jobs.commit(&job, &later, &random_stamp(), now(), SETTLE_PATIENCE).await?;
+    assert!(matches!(written, Commit::Applied(_)));
+    stack.system.start_consuming()?;
+    let job = stack.app.settled("alice", id.as_str()).await?;
+    assert_eq!((&job["status"], &job["attempts"]), (&json!("draft"), &json!(1)), "{job}");
+    assert!(job["started_at"].as_str().unwrap() >= not_before.rfc3339().as_str(), "{job}");
+    stack.finish().await?;
     Ok(())
 }
 
