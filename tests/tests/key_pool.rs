@@ -5,10 +5,15 @@
 use std::time::Duration;
 
 use darkroom::local_system::LocalSettings;
+use darkroom_aws::{Commit, QueueDepth, now, random_stamp};
+use darkroom_core::id::{JobId, ModelName};
+use darkroom_core::job::WaitReason;
+use darkroom_core::lifecycle::Command;
+use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::model::ProviderName;
 use darkroom_tests::keys::{self, MODEL};
 use darkroom_tests::kill;
-use darkroom_tests::stack::TestStack;
+use darkroom_tests::stack::{PATIENCE, TestStack};
 use darkroom_tests::stand_in_gemini::{Figures, Latency, Limits, Settings, StandIn};
 use serde_json::{Value, json};
 
@@ -87,6 +92,53 @@ async fn killed_workers_leave_nothing_stuck_and_never_exceed_the_quota() -> anyh
     assert_eq!(figures.rate_refusals, 0, "{:?}", gemini.calls_by_outcome());
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (JOBS as u64, JOBS as u64));
+    gemini.shutdown().await;
+    Ok(())
+}
+
+/// Behind a backlog a job's turn is moved on while its message is still in the queue, and its message is sent again: whoever comes
+/// with a slot draws it, and the other messages use none up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_late_or_twice_wastes_no_slot() -> anyhow::Result<()> {
+    const JOBS: u32 = 4;
+    const EMPTY: QueueDepth = QueueDepth { visible: 0, in_flight: 0, delayed: 0 };
+    let gemini = StandIn::start(Settings::default()).await?;
+    gemini.add_key("AIza-one", "one");
+    let mut stack = start(&gemini, |settings| {
+        settings.workers = 2;
+        settings.consuming = false;
+        settings.scheduled = false;
+    })
+    .await?;
+    keys::add(&stack.stores()?, "AIza-one", "one", 10).await?;
+    stack.grant("alice", 100).await?;
+    let stores = stack.stores()?;
+    let mut ids = Vec::new();
+    for number in 0..JOBS {
+        let id = submit(&stack, &format!("k{number}")).await?;
+        let job = stores.jobs.get(&JobId::parse(&id)?).await?.unwrap();
+        let later = Command::defer(&job, now().plus(Duration::from_secs(600)), WaitReason::Quota);
+        let written = stores.jobs.commit(&job, &later, &random_stamp(), now(), SETTLE_PATIENCE).await?;
+        assert!(matches!(written, Commit::Applied(_)));
+        ids.push(id);
+    }
+    stack.system.start_consuming()?;
+    for id in &ids {
+        assert_eq!(stack.app.settled("alice", id).await?["status"], "draft");
+        let job = stores.jobs.get(&JobId::parse(id)?).await?.unwrap();
+        for _ in 0..5 {
+            stores.sweep.queue.send(&job.message(), Duration::ZERO).await?;
+        }
+    }
+    let started = std::time::Instant::now();
+    while stores.sweep.queue.depth().await? != EMPTY {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let scopes = stores.keys.scopes(ProviderName::Gemini, &ModelName::parse(MODEL)?).await?;
+    assert_eq!(scopes.iter().map(|scope| scope.usage.day_count).sum::<u32>(), JOBS);
+    assert_eq!(gemini.calls().len(), JOBS as usize);
+    stack.finish().await?;
     gemini.shutdown().await;
     Ok(())
 }

@@ -95,7 +95,7 @@ async fn a_message_that_comes_a_little_early_is_not_lost() -> anyhow::Result<()>
     let (jobs, id) = (stack.stores()?.jobs, JobId::parse(accepted.text("id"))?);
     let job = jobs.get(&id).await?.unwrap();
     let not_before = now().plus(CLOCKS_DIFFER_MAX.mul_f64(0.9));
-    let later = Command::defer(&job, not_before, WaitReason::Capacity);
+    let later = Command::defer(&job, not_before, WaitReason::Retry);
     let written = jobs.commit(&job, &later, &random_stamp(), now(), SETTLE_PATIENCE).await?;
     assert!(matches!(written, Commit::Applied(_)));
     stack.system.start_consuming()?;

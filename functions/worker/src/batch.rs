@@ -51,19 +51,29 @@ pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Re
         .into_iter()
         .map(|record| (Message::parse(&record.body), record.message_id))
         .collect();
-    let models = messages.iter().filter_map(|(message, _)| match message {
-        Ok(Message::Job(message)) => Some(message.model.clone()),
-        Ok(Message::Probe(_)) | Err(_) => None,
-    });
+    let of_jobs = || {
+        messages.iter().filter_map(|(message, _)| match message {
+            Ok(Message::Job(message)) => Some(message),
+            Ok(Message::Probe(_)) | Err(_) => None,
+        })
+    };
+    let ids: Vec<_> = of_jobs().map(|message| message.job_id.clone()).collect();
+    let unclaimable = worker.unclaimable(&ids).await;
+    let wanting = of_jobs().filter(|message| !unclaimable.contains_key(&message.job_id));
+    let models = wanting.map(|message| message.model.clone());
     let invocation = Arc::new(Invocation::new(ends_at, models));
     let mut running = JoinSet::new();
     let mut unanswered: Vec<String> = Vec::new();
     for (message, message_id) in messages {
         unanswered.push(message_id.clone());
         let (worker, invocation) = (worker.clone(), invocation.clone());
+        let refused = match &message {
+            Ok(Message::Job(message)) => unclaimable.get(&message.job_id).cloned(),
+            Ok(Message::Probe(_)) | Err(_) => None,
+        };
         running.spawn(async move {
             let done = match message {
-                Ok(Message::Job(message)) => Box::pin(worker.draw(&message, &invocation)).await,
+                Ok(Message::Job(message)) => Box::pin(worker.draw(&message, refused, &invocation)).await,
                 Ok(Message::Probe(message)) => Box::pin(worker.probe(&message.probe_key)).await,
                 Err(error) => {
                     tracing::error!(message.id = message_id, error = %error,

@@ -1,6 +1,7 @@
 //! From a message to a claimed job: slot, then claim. Waiting lives on the record: a message is never given back in
 //! order to wait, since each receive counts towards the dead-letter queue.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use darkroom_aws::{
     random_stamp, read_clock,
 };
 use darkroom_core::breaker::Pass;
-use darkroom_core::id::ModelName;
+use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::job::{Job, Stage, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::key::KeyState;
-use darkroom_core::lifecycle::{Command, End, Ending, RefusedClaim, Seen, expires_at, refused_claim};
+use darkroom_core::lifecycle::{
+    Command, End, Ending, RefusedClaim, Seen, expires_at, refused_claim, unclaimable,
+};
 use darkroom_core::limits::{
     AFTER_CALL, LEASE_MARGIN, LEASE_MAX, SWEEP_READ, WAIT_LOOK, WORKER_SETTLE_PATIENCE,
 };
@@ -154,9 +157,33 @@ impl Worker {
         }
     }
 
-    /// Does what a message asks for, whatever its job's state.
-    pub(crate) async fn draw(&self, message: &JobMessage, invocation: &Invocation) -> Done {
-        let drawn = Box::pin(self.try_draw(message, invocation)).await;
+    /// Those of these jobs that cannot be claimed as they are, with what becomes of them. A message may come twice, or after
+    /// somebody else has seen to its job: it must use no slot up. The claim decides all the same, so that nothing is lost
+    /// when they cannot be read.
+    pub(crate) async fn unclaimable(&self, ids: &[JobId]) -> HashMap<JobId, (Job, RefusedClaim)> {
+        let jobs = self.jobs.read_many(ids).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %error, "the messages' jobs could not be read ahead of their slots");
+            Vec::new()
+        });
+        let (at, bounds) = (now(), self.rules.bounds);
+        let refused = jobs.into_iter().filter_map(|job| match unclaimable(&job, at, bounds)? {
+            RefusedClaim::Early(_) => None,
+            refused => Some((job.id.clone(), (job, refused))),
+        });
+        refused.collect()
+    }
+
+    /// Does what a message asks for, whatever its job's state: `refused` when it was found [`unclaimable`](Self::unclaimable).
+    pub(crate) async fn draw(
+        &self,
+        message: &JobMessage,
+        refused: Option<(Job, RefusedClaim)>,
+        invocation: &Invocation,
+    ) -> Done {
+        let drawn = match refused {
+            Some((job, refused)) => self.refused(job, refused).await.map(drop),
+            None => Box::pin(self.try_draw(message, invocation)).await,
+        };
         match drawn {
             Ok(()) => Done::Acknowledge,
             Err(error) => {
@@ -341,7 +368,13 @@ impl Worker {
             Commit::Absent => return Ok(Claimed::Not),
             Commit::Refused(job) => job,
         };
-        match refused_claim(&job, &claim, &op, at, self.rules.bounds) {
+        let refused = refused_claim(&job, &claim, &op, at, self.rules.bounds);
+        self.refused(job, refused).await
+    }
+
+    /// What a refused claim comes to.
+    async fn refused(&self, job: Job, refused: RefusedClaim) -> Result<Claimed, StoreError> {
+        match refused {
             RefusedClaim::Won => Ok(Claimed::Job(Box::new(job))),
             RefusedClaim::WonButCancelled => self.cancel_held(&job).await.map(|()| Claimed::Not),
             RefusedClaim::Early(not_before) => Ok(Claimed::Early(not_before)),

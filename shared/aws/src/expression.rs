@@ -90,8 +90,11 @@ impl Expression {
         self
     }
 
-    /// Requires one of two groups of comparisons, each group whole.
-    pub(crate) fn require_either(mut self, groups: [Vec<(&str, &str, AttributeValue)>; 2]) -> Self {
+    /// Requires one of these groups of comparisons, that one whole.
+    pub(crate) fn require_either<const N: usize>(
+        mut self,
+        groups: [Vec<(&str, &str, AttributeValue)>; N],
+    ) -> Self {
         let groups = groups.map(|group| {
             let comparisons: Vec<_> = group
                 .into_iter()

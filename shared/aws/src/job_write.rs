@@ -94,6 +94,10 @@ fn claim(write: Expression, now: Timestamp, lease_until: Timestamp, bounds: Boun
         .require(name::DEADLINE_AT, ">", millis(now))
         .require_either([
             vec![(name::STATUS, "=", status(Status::Pending)), (name::NOT_BEFORE, "<=", millis(now))],
+            vec![
+                (name::STATUS, "=", status(Status::Pending)),
+                (name::WAIT_REASON, "<>", text(WaitReason::Retry.as_str())),
+            ],
             vec![(name::STATUS, "=", status(Status::Processing)), (name::LEASE_UNTIL, "<=", millis(now))],
         ])
         .set(name::STATUS, status(Status::Processing))

@@ -78,7 +78,7 @@ pub enum Stage {
 pub struct Pending {
     /// Its place in the queue.
     pub wait_at: Timestamp,
-    /// Not claimed before then.
+    /// Its turn. After a failed attempt it is not claimed before then; another wait is over for whoever has what it waits for.
     pub not_before: Timestamp,
     /// The sweeper looks at it then.
     pub due_at: Timestamp,

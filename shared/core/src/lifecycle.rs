@@ -366,7 +366,10 @@ fn claim(job: &Job, now: Timestamp, lease_until: Timestamp, bounds: Bounds) -> R
     match &job.stage {
         Stage::Processing(p) if p.lease_until > now => return Err(Rejection::Leased),
         Stage::Processing(p) if p.cancel_requested => return Err(Rejection::CancelRequested),
-        Stage::Pending(p) if p.not_before > now => return Err(Rejection::TooEarly),
+        // Who comes with a slot or a pass has what the others wait for, whenever their turn would be.
+        Stage::Pending(p) if p.reason == WaitReason::Retry && p.not_before > now => {
+            return Err(Rejection::TooEarly);
+        }
         Stage::Settled(_) => return Err(Rejection::Settled),
         Stage::Processing(_) | Stage::Pending(_) => {}
     }
@@ -463,27 +466,32 @@ pub enum RefusedClaim {
 /// Looks at a job whose claim was refused, in this order: settled, own stamp, live lease, too early,
 /// cancel asked, nothing left. `claim` and `op` are the refused write's.
 pub fn refused_claim(job: &Job, claim: &Command, op: &Stamp, now: Timestamp, bounds: Bounds) -> RefusedClaim {
-    let Some(seen) = Seen::of(job) else { return RefusedClaim::Leave(Rejection::Settled) };
     if job.op == *op && claim.has_made(job) {
         return if job.is_cancel_requested() { RefusedClaim::WonButCancelled } else { RefusedClaim::Won };
     }
-    match self::claim(job, now, now, bounds) {
-        Err(Rejection::DeadlineOver) => {
+    unclaimable(job, now, bounds).unwrap_or(RefusedClaim::Leave(Rejection::Changed))
+}
+
+/// What a worker does with a job that cannot be claimed as it is; `None` for one that can. Asked before a slot is: a message
+/// that comes late or twice uses none up.
+pub fn unclaimable(job: &Job, now: Timestamp, bounds: Bounds) -> Option<RefusedClaim> {
+    let rejection = claim(job, now, now, bounds).err()?;
+    let failure = match rejection {
+        Rejection::DeadlineOver => {
             let (code, detail) = deadline_over(job, now);
-            RefusedClaim::End(seen, JobFailure::new(code, detail))
+            JobFailure::new(code, detail)
         }
-        Err(Rejection::Exhausted) => {
-            RefusedClaim::End(seen, JobFailure::new(JobErrorCode::AttemptsExhausted, exhausted(job)))
+        Rejection::Exhausted => JobFailure::new(JobErrorCode::AttemptsExhausted, exhausted(job)),
+        _ => {
+            return Some(match &job.stage {
+                Stage::Pending(wait) if wait.not_before <= now.plus(limits::CLOCKS_DIFFER_MAX) => {
+                    RefusedClaim::Early(wait.not_before)
+                }
+                _ => RefusedClaim::Leave(rejection),
+            });
         }
-        Err(Rejection::TooEarly) => match &job.stage {
-            Stage::Pending(pending) if pending.not_before <= now.plus(limits::CLOCKS_DIFFER_MAX) => {
-                RefusedClaim::Early(pending.not_before)
-            }
-            _ => RefusedClaim::Leave(Rejection::TooEarly),
-        },
-        Err(rejection) => RefusedClaim::Leave(rejection),
-        Ok(_) => RefusedClaim::Leave(Rejection::Changed),
-    }
+    };
+    Seen::of(job).map(|seen| RefusedClaim::End(seen, failure))
 }
 
 /// The code and the words for a job that was not done by its deadline.

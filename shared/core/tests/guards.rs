@@ -9,7 +9,8 @@ use common::samples::{
     retry, waiting,
 };
 use common::{
-    BOUNDS, at, cancelling, drawn, end, failure, job, pending, processing, seen_processing, settled, stamp,
+    BOUNDS, at, cancelling, drawn, end, failure, job, paused, pending, processing, seen_processing, settled,
+    stamp,
 };
 use darkroom_core::job::{Job, Outcome, Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -38,8 +39,13 @@ fn guard_claim_lease_expired() {
 
 #[test]
 fn guard_claim_not_before() {
-    assert_eq!(refused(&job(1, pending(at(10), at(NOW + 1))), &claim()), TooEarly);
-    assert_eq!(applied(&job(1, pending(at(10), at(NOW))), &claim()).attempt, 2);
+    assert_eq!(refused(&job(1, paused(at(10), at(NOW + 1))), &claim()), TooEarly);
+    assert_eq!(applied(&job(1, paused(at(10), at(NOW))), &claim()).attempt, 2);
+    // Any other wait is over for who has a slot.
+    for reason in [WaitReason::Capacity, WaitReason::Quota, WaitReason::BreakerOpen] {
+        let defer = Command::Defer { attempt: 1, not_before: at(NOW + 1), reason };
+        assert_eq!(applied(&applied(&waiting(), &defer), &claim()).attempt, 2);
+    }
 }
 
 #[test]
@@ -252,11 +258,11 @@ fn a_refused_claim_looks_in_order() {
     assert_eq!(look(&other(job(1, cancelling(at(NOW + 1))))), RefusedClaim::Leave(Leased));
     // A wait that is not over comes before deadline and bounds.
     assert_eq!(
-        look(&past_deadline(spent(job(1, pending(at(10), at(NOW + 3)))))),
+        look(&past_deadline(spent(job(1, paused(at(10), at(NOW + 3)))))),
         RefusedClaim::Leave(TooEarly)
     );
     for early in [1, 2] {
-        let waits = past_deadline(spent(job(1, pending(at(10), at(NOW + early)))));
+        let waits = past_deadline(spent(job(1, paused(at(10), at(NOW + early)))));
         assert_eq!(look(&waits), RefusedClaim::Early(at(NOW + early)));
     }
     // A cancel request comes before deadline and bounds.

@@ -9,7 +9,7 @@ use common::samples::{
 };
 use common::{
     BOUNDS, COST, Shown, at, cancelling, cases, commands, drawn, end, failure, job, jobs, jobs_and_commands,
-    pending, seconds, seen_processing, settled, stamp, submitted,
+    paused, pending, seconds, seen_processing, settled, stamp, submitted,
 };
 use darkroom_core::job::{Job, Outcome, Pending, Processing, Stage, Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -39,7 +39,7 @@ fn each_command_on_each_stage() {
     const STOP: Cell = Err(CancelRequested);
     let stages = [
         waiting(),
-        job(1, pending(at(10), at(NOW + 1))),
+        job(1, paused(at(10), at(NOW + 1))),
         leased(),
         expired(),
         job(1, cancelling(at(NOW))),
@@ -311,7 +311,7 @@ fn condition_holds(job: &Job, command: &Command) -> bool {
                 && job.tries < bounds.attempts_max
                 && job.calls < bounds.calls_max
                 && *now < job.order.deadline_at
-                && (pending.is_some_and(|p| p.not_before <= *now)
+                && (pending.is_some_and(|p| p.not_before <= *now || p.reason != WaitReason::Retry)
                     || processing.is_some_and(|p| p.lease_until <= *now))
         }
         Command::CountCall { attempt, calls_max } => held(*attempt) && job.calls < *calls_max && !cancelled,

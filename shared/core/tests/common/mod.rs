@@ -135,6 +135,14 @@ pub(crate) fn pending(wait_at: Timestamp, not_before: Timestamp) -> Stage {
     })
 }
 
+/// Waits after a failed attempt.
+pub(crate) fn paused(wait_at: Timestamp, not_before: Timestamp) -> Stage {
+    match pending(wait_at, not_before) {
+        Stage::Pending(wait) => Stage::Pending(Pending { reason: WaitReason::Retry, ..wait }),
+        other => other,
+    }
+}
+
 pub(crate) fn processing(lease_until: Timestamp) -> Stage {
     Stage::Processing(Processing {
         lease_until,
