@@ -14,6 +14,7 @@ use darkroom_local_lambda::{
     MappingSettings, Route, Schedule, ScheduleSettings,
 };
 use darkroom_template::{Names, Stack, Template};
+use futures::future::BoxFuture;
 
 use crate::catalogue;
 use crate::connect::{LOCAL_ACCESS_KEY, LOCAL_SECRET_KEY, Running, Stores};
@@ -109,7 +110,12 @@ impl LocalSystem {
     ///
     /// # Errors
     /// When a folder, port or binary cannot be used; each says what to do.
-    pub async fn start(settings: LocalSettings) -> anyhow::Result<Self> {
+    pub fn start(settings: LocalSettings) -> BoxFuture<'static, anyhow::Result<Self>> {
+        // Boxed here, so that it is compiled here and not in each program that starts one.
+        Box::pin(Self::start_all(settings))
+    }
+
+    async fn start_all(settings: LocalSettings) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&settings.data)
             .with_context(|| format!("the data folder {} cannot be made", settings.data.display()))?;
         let aws = LocalAws::start(aws_settings(&settings)).await?;

@@ -1,0 +1,21 @@
+//! Everything at an edge: the real binaries, the real wire, the real conditions. One program for all: each one more would
+//! compile the SDK's calls anew, and run alone.
+
+mod bad_input;
+mod breaker;
+mod clock;
+mod conditions;
+mod contention;
+mod flow;
+mod forge;
+mod gemini;
+mod health;
+mod key_pool;
+mod old_records;
+mod openai;
+mod outlook;
+mod recovery;
+mod secret_box;
+mod secrets;
+mod settings;
+mod stand_in_gemini;
