@@ -100,7 +100,7 @@ impl Run {
             accept_unknown_keys: true,
             ..Settings::default()
         };
-        let gemini = StandIn::start(settings).await?;
+        let gemini = StandIn::start(settings)?;
         let url = gemini.base_url();
         let stack = TestStack::start_with(|settings| {
             settings.workers = self.environments;
@@ -124,7 +124,7 @@ impl Run {
         let last = calls.iter().map(|call| call.at + call.took).max().unwrap_or_default();
         let in_flight = gemini.in_flight_max();
         stack.finish().await?;
-        gemini.shutdown().await;
+        gemini.shutdown();
         Ok(Measured { span: last.saturating_sub(first), in_flight, usage, requests })
     }
 

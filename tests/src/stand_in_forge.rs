@@ -2,7 +2,6 @@
 //! a drawing goes on when its client is gone, and one that failed stays on the books. It listens on the loopback interface alone.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,12 +9,11 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::stand_in::call_log::Log;
 pub use crate::stand_in::call_log::{Call, Outcome};
-use crate::stand_in::connections::{self, Body, Service, has_only, lock};
+use crate::stand_in::connections::{self, Body, Server, Service, has_only, lock};
 use crate::stand_in::pictures::Pictures;
 
 /// Length of a picture's file in bytes.
@@ -48,9 +46,8 @@ struct State {
 /// A running stand-in; it stops when dropped.
 #[derive(Debug)]
 pub struct StandIn {
-    address: SocketAddr,
     state: Arc<Mutex<State>>,
-    accepting: JoinHandle<()>,
+    server: Server,
 }
 
 impl StandIn {
@@ -58,9 +55,7 @@ impl StandIn {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn start() -> std::io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
+    pub fn start() -> std::io::Result<Self> {
         let state = Arc::new(Mutex::new(State {
             durations: VecDeque::new(),
             failures: 0,
@@ -79,13 +74,13 @@ impl StandIn {
             connected: |state: &mut State| state.log.connected(),
             call: |request, state, _| Box::pin(async move { Ok(call(request, state).await) }),
         };
-        let accepting = tokio::spawn(connections::accept(listener, Arc::clone(&state), service));
-        Ok(Self { address, state, accepting })
+        let server = Server::start(0, Arc::clone(&state), service)?;
+        Ok(Self { state, server })
     }
 
     /// `http://127.0.0.1:<port>`
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.base_url()
     }
 
     /// The next drawings take so long.
@@ -111,12 +106,6 @@ impl StandIn {
     /// The ids of the calls in the order of arrival, each with what was on the books then: drawing or waiting.
     pub fn arrivals(&self) -> Vec<(String, Vec<String>)> {
         lock(&self.state).arrivals.clone()
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }
 

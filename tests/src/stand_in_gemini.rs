@@ -11,12 +11,10 @@ mod quota;
 mod server;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub use self::figures::Figures;
@@ -24,7 +22,7 @@ pub use self::ideal::{Supply, shortest_span};
 pub use self::quota::Limits;
 use crate::stand_in::call_log::Log;
 pub use crate::stand_in::call_log::{Call, Outcome};
-use crate::stand_in::connections::{self, lock};
+use crate::stand_in::connections::{Server, lock};
 use crate::stand_in::pictures::Pictures;
 
 /// How the stand-in starts. Everything can be changed while it runs.
@@ -173,9 +171,8 @@ struct State {
 /// A running stand-in; it stops when dropped.
 #[derive(Debug)]
 pub struct StandIn {
-    address: SocketAddr,
     state: Arc<Mutex<State>>,
-    accepting: JoinHandle<()>,
+    server: Server,
 }
 
 impl StandIn {
@@ -183,9 +180,8 @@ impl StandIn {
     ///
     /// # Errors
     /// When the port is taken.
-    pub async fn start(settings: Settings) -> std::io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, settings.port)).await?;
-        let address = listener.local_addr()?;
+    pub fn start(settings: Settings) -> std::io::Result<Self> {
+        let port = settings.port;
         let state = Arc::new(Mutex::new(State {
             settings,
             keys: HashMap::new(),
@@ -195,13 +191,13 @@ impl StandIn {
             pictures: Pictures::default(),
             prompts: HashMap::new(),
         }));
-        let accepting = tokio::spawn(connections::accept(listener, Arc::clone(&state), server::SERVICE));
-        Ok(Self { address, state, accepting })
+        let server = Server::start(port, Arc::clone(&state), server::SERVICE)?;
+        Ok(Self { state, server })
     }
 
     /// `http://127.0.0.1:<port>`
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.base_url()
     }
 
     /// Adds a key of a project that draws.
@@ -303,19 +299,11 @@ impl StandIn {
     }
 
     /// Stops taking connections and waits until that is so.
-    pub async fn shutdown(mut self) {
-        self.accepting.abort();
-        // Aborted is how it ends.
-        drop((&mut self.accepting).await);
+    pub fn shutdown(self) {
+        drop(self.server);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }

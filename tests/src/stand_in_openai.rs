@@ -2,7 +2,6 @@
 //! interface alone.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,12 +9,11 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::stand_in::call_log::Log;
 pub use crate::stand_in::call_log::{Call, Outcome};
-use crate::stand_in::connections::{self, Body, Service, has_only, lock};
+use crate::stand_in::connections::{self, Body, Server, Service, has_only, lock};
 use crate::stand_in::pictures::Pictures;
 
 /// Length of a picture's file in bytes.
@@ -51,9 +49,8 @@ struct State {
 /// A running stand-in; it stops when dropped.
 #[derive(Debug)]
 pub struct StandIn {
-    address: SocketAddr,
     state: Arc<Mutex<State>>,
-    accepting: JoinHandle<()>,
+    server: Server,
 }
 
 impl StandIn {
@@ -61,22 +58,20 @@ impl StandIn {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn start() -> std::io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
+    pub fn start() -> std::io::Result<Self> {
         let log = Log::new(Instant::now());
         let state = Arc::new(Mutex::new(State { keys: HashMap::new(), log, pictures: Pictures::default() }));
         let service = Service {
             connected: |state: &mut State| state.log.connected(),
             call: |request, state, _| Box::pin(async move { Ok(call(request, &state).await) }),
         };
-        let accepting = tokio::spawn(connections::accept(listener, Arc::clone(&state), service));
-        Ok(Self { address, state, accepting })
+        let server = Server::start(0, Arc::clone(&state), service)?;
+        Ok(Self { state, server })
     }
 
     /// `http://127.0.0.1:<port>`
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.base_url()
     }
 
     /// Adds a key that is answered so, each once and in order, and then draws.
@@ -87,12 +82,6 @@ impl StandIn {
     /// Every call for a picture that has ended, in the order of arrival.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.state).log.calls()
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }
 

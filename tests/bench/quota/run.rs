@@ -70,7 +70,7 @@ impl Setup {
             image_bytes: IMAGE_BYTES,
             ..Settings::default()
         };
-        let gemini = StandIn::start(settings).await?;
+        let gemini = StandIn::start(settings)?;
         let mut stack = self.start(gemini.base_url(), folder.as_ref().map(tempfile::TempDir::path)).await?;
         self.add_keys(&stack, &gemini).await?;
         if plan.proven {
@@ -95,7 +95,7 @@ impl Setup {
         let figures = Figures::of(&gemini.calls());
         let failed = plan.jobs - gemini.pictures_by_prompt().len();
         stack.finish().await?;
-        gemini.shutdown().await;
+        gemini.shutdown();
         let floor = self.floor(&figures, &before);
         let jobs = plan.jobs;
         let measured = Measured { figures, floor, jobs, failed, errors, submitting, drawing, stolen };

@@ -84,7 +84,6 @@ async fn main() -> Result<(), Error> {
         seed: arguments.seed,
         accept_unknown_keys: arguments.keys.is_empty(),
     })
-    .await
     .context("the stand-in could not listen; choose another --port")?;
     for KeyArgument { key, project, limits } in &arguments.keys {
         stand_in.add_key(key, project);

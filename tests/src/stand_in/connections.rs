@@ -3,8 +3,10 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures::stream;
@@ -16,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 /// A request's body is read this far.
@@ -36,12 +38,58 @@ pub(crate) struct Service<S> {
     pub(crate) call: Call<S>,
 }
 
-/// Takes connections until aborted; they end with it.
-pub(crate) async fn accept<S: Send + 'static>(
-    listener: TcpListener,
-    state: Arc<Mutex<S>>,
-    service: Service<S>,
-) {
+/// A stand-in's server on the loopback interface. It has a thread of its own: a provider is another machine, and must not be
+/// late in counting a call because the local system is busy. Dropped, it stops and its connections break.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts at this port; 0 takes any free one.
+    pub(crate) fn start<S: Send + 'static>(
+        port: u16,
+        state: Arc<Mutex<S>>,
+        service: Service<S>,
+    ) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(listener, state, service) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// `http://127.0.0.1:<port>`
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // It panicked, which its own thread has told.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// Takes connections for ever; they end with it.
+async fn accept<S: Send + 'static>(listener: TcpListener, state: Arc<Mutex<S>>, service: Service<S>) {
     let mut connections = JoinSet::new();
     loop {
         // A failed accept is the client's loss: it sees a reset.

@@ -22,7 +22,7 @@ fn machine_now() -> Timestamp {
 /// How far DynamoDB's clock is ahead of this machine's; all others are to go by it. The slot of a job, by that clock, and how
 /// much later the call for it arrived.
 async fn call_of(clock_ahead_seconds: i64) -> anyhow::Result<(Timestamp, Duration)> {
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     let started_by = machine_now();
     gemini.add_key("AIza-one", "one");
     let mut stack = TestStack::start_with(|settings| {
@@ -51,7 +51,7 @@ async fn call_of(clock_ahead_seconds: i64) -> anyhow::Result<(Timestamp, Duratio
     let early = Duration::from_millis(100);
     assert!(called_at.plus(early) >= slot_at, "for {slot_at} called at {called_at}");
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok((slot_at, called_at.plus(early).since(slot_at)))
 }
 

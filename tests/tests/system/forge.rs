@@ -48,7 +48,7 @@ async fn submit(stack: &TestStack) -> anyhow::Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_becomes_a_picture_and_its_progress_is_forges_own() -> anyhow::Result<()> {
-    let forge = StandIn::start().await?;
+    let forge = StandIn::start()?;
     forge.require("user:Canary");
     forge.queue_durations([Duration::from_secs(12)]);
     let url = forge.base_url();
@@ -79,7 +79,7 @@ async fn a_prompt_becomes_a_picture_and_its_progress_is_forges_own() -> anyhow::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_timed_out_is_over_before_the_next_is_made() -> anyhow::Result<()> {
-    let forge = StandIn::start().await?;
+    let forge = StandIn::start()?;
     // The first is left after 8 s and goes on until 14 s; the second call would come after 10 s at the latest.
     forge.queue_durations([Duration::from_secs(14)]);
     let url = forge.base_url();
@@ -100,7 +100,7 @@ async fn a_call_that_timed_out_is_over_before_the_next_is_made() -> anyhow::Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drawing_that_failed_is_tried_again() -> anyhow::Result<()> {
-    let forge = StandIn::start().await?;
+    let forge = StandIn::start()?;
     forge.fail_next(1);
     let url = forge.base_url();
     let stack = stack(&[("DARKROOM_FORGE_BASE_URL", url.as_str())], "none").await?;

@@ -37,8 +37,8 @@ async fn draw(stack: &TestStack, key: &str) -> anyhow::Result<Value> {
     stack.app.settled("alice", accepted.text("id")).await
 }
 
-async fn start_gemini(minute: Duration) -> anyhow::Result<StandIn> {
-    Ok(StandIn::start(Settings { minute, ..Settings::default() }).await?)
+fn start_gemini(minute: Duration) -> anyhow::Result<StandIn> {
+    Ok(StandIn::start(Settings { minute, ..Settings::default() })?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,8 +47,7 @@ async fn two_hundred_jobs_are_each_drawn_once() -> anyhow::Result<()> {
         minute: Duration::from_secs(5),
         latency: Latency::Fixed(Duration::from_millis(100)),
         ..Settings::default()
-    })
-    .await?;
+    })?;
     let stack =
         stack(&gemini, &[("DARKROOM_QUOTA_MINUTE_SECONDS", "5"), ("DARKROOM_SWEEP_SECONDS", "1")]).await?;
     for number in 0..10 {
@@ -85,7 +84,7 @@ async fn two_hundred_jobs_are_each_drawn_once() -> anyhow::Result<()> {
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (200, 200));
     assert_eq!(audit.users["alice"].balance.spent, 400);
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -100,7 +99,7 @@ async fn a_refused_key_is_put_away_and_another_draws() -> anyhow::Result<()> {
         (Behaviour::Leaked, KeyDisabled::Suspended),
         (Behaviour::DeniedAccess, KeyDisabled::Suspended),
     ] {
-        let gemini = start_gemini(Duration::from_secs(60)).await?;
+        let gemini = start_gemini(Duration::from_secs(60))?;
         let stack = stack(&gemini, &[]).await?;
         let bad = add_key(&stack, &gemini, "AIza-canary-bad", "bad", 60).await?;
         gemini.set_behaviour("AIza-canary-bad", behaviour.clone());
@@ -121,7 +120,7 @@ async fn a_refused_key_is_put_away_and_another_draws() -> anyhow::Result<()> {
         );
         assert_no_secret(&stack)?;
         stack.finish().await?;
-        gemini.shutdown().await;
+        gemini.shutdown();
     }
     Ok(())
 }
@@ -139,7 +138,7 @@ fn assert_no_secret(stack: &TestStack) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_scope_rests_or_is_put_away() -> anyhow::Result<()> {
-    let gemini = start_gemini(Duration::from_secs(60)).await?;
+    let gemini = start_gemini(Duration::from_secs(60))?;
     let stack = stack(&gemini, &[]).await?;
     for (project, behaviour) in [
         ("zero", Behaviour::ZeroQuota),
@@ -167,13 +166,13 @@ async fn a_refused_scope_rests_or_is_put_away() -> anyhow::Result<()> {
     let ScopeState::Cooling { until, .. } = state("minute") else { panic!("{:?}", state("minute")) };
     assert!(until > now.plus(Duration::from_secs(100)) && until < now.plus(Duration::from_secs(210)));
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_without_a_picture_fail_with_a_reason_and_are_refunded() -> anyhow::Result<()> {
-    let gemini = start_gemini(Duration::from_secs(60)).await?;
+    let gemini = start_gemini(Duration::from_secs(60))?;
     let stack =
         stack(&gemini, &[("DARKROOM_SWEEP_SECONDS", "1"), ("DARKROOM_CALL_TIMEOUT_SECONDS", "2")]).await?;
     add_key(&stack, &gemini, "AIza-one", "one", 60).await?;
@@ -212,13 +211,13 @@ async fn jobs_without_a_picture_fail_with_a_reason_and_are_refunded() -> anyhow:
     assert_eq!((&job["status"], &job["attempts"]), (&json!("draft"), &json!(2)), "{job}");
     let audit = stack.finish().await?;
     assert_eq!(audit.users["alice"].balance.spent, 2);
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_quota_costs_no_attempt() -> anyhow::Result<()> {
-    let gemini = start_gemini(Duration::from_secs(30)).await?;
+    let gemini = start_gemini(Duration::from_secs(30))?;
     // A minute of 30 s: the third call is more than the 20 s away that a worker waits, so the job is deferred.
     let stack =
         stack(&gemini, &[("DARKROOM_QUOTA_MINUTE_SECONDS", "30"), ("DARKROOM_SWEEP_SECONDS", "1")]).await?;
@@ -246,13 +245,13 @@ async fn waiting_for_quota_costs_no_attempt() -> anyhow::Result<()> {
     }
     assert_eq!(gemini.call_count(), 3, "no call was refused: {:?}", gemini.calls_by_outcome());
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probed_key_shows_what_the_provider_says_of_it_and_draws_nothing() -> anyhow::Result<()> {
-    let gemini = start_gemini(Duration::from_secs(60)).await?;
+    let gemini = start_gemini(Duration::from_secs(60))?;
     let stack = stack(&gemini, &[]).await?;
     let good = add_key(&stack, &gemini, "AIza-good", "good", 60).await?;
     // In the pool, and unknown to the provider.
@@ -278,6 +277,6 @@ async fn a_probed_key_shows_what_the_provider_says_of_it_and_draws_nothing() -> 
     }
     assert!(gemini.pictures_by_prompt().is_empty());
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }

@@ -47,7 +47,7 @@ async fn killed_workers_leave_nothing_stuck_and_never_exceed_the_quota() -> anyh
     const JOBS: usize = 150;
     let minute = Duration::from_secs(6);
     let latency = Latency::Fixed(Duration::from_millis(300));
-    let gemini = StandIn::start(Settings { minute, latency, ..Settings::default() }).await?;
+    let gemini = StandIn::start(Settings { minute, latency, ..Settings::default() })?;
     let variables = [
         ("DARKROOM_QUOTA_MINUTE_SECONDS", "6"),
         ("DARKROOM_CALL_TIMEOUT_SECONDS", "2"),
@@ -92,7 +92,7 @@ async fn killed_workers_leave_nothing_stuck_and_never_exceed_the_quota() -> anyh
     assert_eq!(figures.rate_refusals, 0, "{:?}", gemini.calls_by_outcome());
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (JOBS as u64, JOBS as u64));
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -102,7 +102,7 @@ async fn killed_workers_leave_nothing_stuck_and_never_exceed_the_quota() -> anyh
 async fn a_message_that_comes_late_or_twice_wastes_no_slot() -> anyhow::Result<()> {
     const JOBS: u32 = 4;
     const EMPTY: QueueDepth = QueueDepth { visible: 0, in_flight: 0, delayed: 0 };
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     gemini.add_key("AIza-one", "one");
     let mut stack = start(&gemini, |settings| {
         settings.workers = 2;
@@ -139,7 +139,7 @@ async fn a_message_that_comes_late_or_twice_wastes_no_slot() -> anyhow::Result<(
     assert_eq!(scopes.iter().map(|scope| scope.usage.day_count).sum::<u32>(), JOBS);
     assert_eq!(gemini.calls().len(), JOBS as usize);
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -147,7 +147,7 @@ async fn a_message_that_comes_late_or_twice_wastes_no_slot() -> anyhow::Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn conflicts_cost_little_and_lose_nothing() -> anyhow::Result<()> {
     const JOBS: u64 = 200;
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     gemini.add_key("AIza-one", "one");
     let stack = start(&gemini, |settings| {
         settings.count_dynamodb = true;
@@ -172,14 +172,14 @@ async fn conflicts_cost_little_and_lose_nothing() -> anyhow::Result<()> {
     assert!(refused >= JOBS / 20 && requests <= 2 * JOBS * 11 / 10, "{refused} of {requests} were refused");
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (JOBS, JOBS));
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
 /// The asked model's quota is used up; another one draws at the asked one's price for as long as it is offered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fallback_draws_while_the_asked_model_has_no_quota() -> anyhow::Result<()> {
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     gemini.add_key("AIza-one", "one");
     let stack = start(&gemini, |settings| settings.workers = 2).await?;
     let asked = stack.stores()?.keys.models().await?.into_iter().find(|model| model.name.as_str() == MODEL);
@@ -223,6 +223,6 @@ async fn a_fallback_draws_while_the_asked_model_has_no_quota() -> anyhow::Result
     }
     stack.app.post("alice", &format!("{path}/cancel")).await?;
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }

@@ -29,7 +29,7 @@ async fn draw(stack: &TestStack, key: &str) -> anyhow::Result<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_becomes_a_picture() -> anyhow::Result<()> {
-    let openai = StandIn::start().await?;
+    let openai = StandIn::start()?;
     let stack = stack(&openai).await?;
     openai.add_key("sk-canary-one", []);
     keys::add_for(&stack.stores()?, (ProviderName::OpenAi, MODEL), "sk-canary-one", "one", 60).await?;
@@ -49,7 +49,7 @@ async fn a_prompt_becomes_a_picture() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_end_the_job_or_move_it_to_another_key() -> anyhow::Result<()> {
-    let openai = StandIn::start().await?;
+    let openai = StandIn::start()?;
     let stack = stack(&openai).await?;
     let stores = stack.stores()?;
     for (secret, project, behaviours) in [

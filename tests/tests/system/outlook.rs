@@ -14,7 +14,7 @@ use darkroom_tests::stand_in_gemini::{Settings, StandIn};
 use serde_json::json;
 
 async fn start(change: impl FnOnce(&mut LocalSettings)) -> anyhow::Result<(StandIn, TestStack)> {
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     gemini.add_key("AIza-one", "one");
     let stack = TestStack::start_with(|settings| {
         settings.workers = 1;
@@ -88,7 +88,7 @@ async fn an_open_breaker_is_told_and_an_operator_closes_it() -> anyhow::Result<(
     // Its record says when the first one is looked at again: that is not waited for here.
     stack.app.post("alice", &format!("{path}/cancel")).await?;
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -119,7 +119,7 @@ async fn an_operator_may_refuse_jobs_while_a_breaker_is_open() -> anyhow::Result
     let drawn = stack.app.settled("alice", other.text("id")).await?;
     assert_eq!(drawn["status"], "draft", "{drawn}");
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -148,6 +148,6 @@ async fn the_free_quota_of_all_scopes_tells_when_a_job_is_drawn() -> anyhow::Res
         stack.app.post("alice", &format!("{path}/cancel")).await?;
     }
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }

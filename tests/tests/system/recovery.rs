@@ -23,8 +23,7 @@ async fn killed_workers_lose_no_job_and_settle_none_twice() -> anyhow::Result<()
         latency: Latency::Fixed(Duration::from_millis(300)),
         accept_unknown_keys: true,
         ..Settings::default()
-    })
-    .await?;
+    })?;
     let url = gemini.base_url();
     let stack = TestStack::start_with(|settings| {
         settings.visibility_timeout = Some(Duration::from_secs(12));
@@ -75,7 +74,7 @@ async fn killed_workers_lose_no_job_and_settle_none_twice() -> anyhow::Result<()
     assert!(calls.values().all(|count| *count <= 12), "calls are bounded");
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (200, 200), "each job is settled once");
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -114,8 +113,7 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
         latency: Latency::Fixed(Duration::from_millis(400)),
         accept_unknown_keys: true,
         ..Settings::default()
-    })
-    .await?;
+    })?;
     let program = function_binaries().await?.join("darkroom");
     let start = || {
         tokio::process::Command::new(&program)
@@ -168,7 +166,7 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
     let audit = darkroom::audit::audit(&stores.jobs, &stores.ledger).await?;
     assert_eq!((audit.faults, audit.jobs, audit.settled), (Vec::<String>::new(), 40, 40));
     kill(system.id().unwrap()).await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -185,7 +183,7 @@ async fn running(folder: &std::path::Path, process_id: Option<u32>) -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
-    let gemini = StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() }).await?;
+    let gemini = StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() })?;
     let url = gemini.base_url();
     let stack = TestStack::start_with(|settings| {
         settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), url);
@@ -244,7 +242,7 @@ async fn a_job_that_waits_too_long_is_failed_and_refunded_once() -> anyhow::Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Result<()> {
-    let gemini = StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() }).await?;
+    let gemini = StandIn::start(Settings { accept_unknown_keys: true, ..Settings::default() })?;
     gemini.add_key("AIza-one", "one");
     gemini.set_behaviour("AIza-one", Behaviour::Hang);
     let url = gemini.base_url();
@@ -288,7 +286,7 @@ async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Resu
     assert!(job["error"]["detail"].as_str().unwrap().contains("stuck in processing for"), "{job}");
     let audit = stack.finish().await?;
     assert_eq!((audit.settled, audit.users["alice"].balance.available), (1, 2));
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -362,8 +360,7 @@ async fn a_cancelled_job_is_refunded_and_one_under_way_is_paid_if_it_comes() -> 
         latency: Latency::Fixed(Duration::from_millis(1_500)),
         accept_unknown_keys: true,
         ..Settings::default()
-    })
-    .await?;
+    })?;
     let url = gemini.base_url();
     let stack = TestStack::start_with(|settings| {
         settings.variables.insert("DARKROOM_GEMINI_BASE_URL".to_owned(), url);
@@ -404,6 +401,6 @@ async fn a_cancelled_job_is_refunded_and_one_under_way_is_paid_if_it_comes() -> 
     assert_eq!((late.status, late.text("code")), (409, "wrong_state"));
     let audit = stack.finish().await?;
     assert_eq!(audit.users["alice"].balance.available, 8);
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }

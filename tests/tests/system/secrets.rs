@@ -121,7 +121,7 @@ fn canaries() -> [(&'static str, &'static str, Behaviour); 6] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_left_anywhere_after_a_whole_run() -> anyhow::Result<()> {
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     let stack = start(&gemini, Some(Duration::from_secs(2))).await?;
     let clients = Clients::new(&stack.system.running().access());
     let mut traces = Traces::default();
@@ -164,7 +164,7 @@ async fn no_secret_is_left_anywhere_after_a_whole_run() -> anyhow::Result<()> {
         assert!(places.contains(place), "{place} in {places}");
     }
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
@@ -223,7 +223,7 @@ async fn set(stack: &TestStack, secret: &str, project: &str, name: &str, value: 
 /// More of them than a lost race is run again: each is put away by itself, and the first job is drawn all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_whose_secret_does_not_open_are_put_away_and_another_draws() -> anyhow::Result<()> {
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     let stack = start(&gemini, None).await?;
     let stores = stack.stores()?;
     let mut damaged = Vec::new();
@@ -261,13 +261,13 @@ async fn keys_whose_secret_does_not_open_are_put_away_and_another_draws() -> any
     let list = stack.command(&["keys", "list"], "").await?;
     assert!(String::from_utf8_lossy(&list.stdout).contains("unreadable: remove it and add it again"));
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_key_draws_again_once_it_was_removed_and_added() -> anyhow::Result<()> {
-    let gemini = StandIn::start(Settings::default()).await?;
+    let gemini = StandIn::start(Settings::default())?;
     let stack = start(&gemini, None).await?;
     let stores = stack.stores()?;
     gemini.add_key("AIza-only", "only");
@@ -297,6 +297,6 @@ async fn an_unreadable_key_draws_again_once_it_was_removed_and_added() -> anyhow
     };
     tokio::time::timeout(Duration::from_secs(30), drawn).await??;
     stack.finish().await?;
-    gemini.shutdown().await;
+    gemini.shutdown();
     Ok(())
 }

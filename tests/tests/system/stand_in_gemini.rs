@@ -23,8 +23,8 @@ struct Setup {
 }
 
 impl Setup {
-    async fn new(settings: Settings) -> Self {
-        let stand_in = StandIn::start(settings).await.unwrap();
+    fn new(settings: Settings) -> Self {
+        let stand_in = StandIn::start(settings).unwrap();
         let gemini_base_url = BaseUrl::parse(&stand_in.base_url()).unwrap();
         Self {
             stand_in,
@@ -32,8 +32,8 @@ impl Setup {
         }
     }
 
-    async fn plain() -> Self {
-        let setup = Self::new(Settings::default()).await;
+    fn plain() -> Self {
+        let setup = Self::new(Settings::default());
         setup.stand_in.add_key("key-1", "project-1");
         setup
     }
@@ -73,7 +73,7 @@ impl Setup {
 
 #[tokio::test]
 async fn pictures_have_the_shape_and_length_asked_for() {
-    let setup = Setup::plain().await;
+    let setup = Setup::plain();
     for length in [64 * 1024, 1024 * 1024, 2 * 1024 * 1024] {
         setup.stand_in.update(|settings| settings.image_bytes = length);
         for aspect_ratio in [AspectRatio::R1x1, AspectRatio::R21x9, AspectRatio::R2x3] {
@@ -93,7 +93,7 @@ async fn pictures_have_the_shape_and_length_asked_for() {
 
 #[tokio::test]
 async fn each_behaviour_is_understood() {
-    let setup = Setup::plain().await;
+    let setup = Setup::plain();
     let blocked = |word: &str| Refusal::ContentBlocked { detail: word.to_owned() };
     let no_image = |word: &str| Refusal::NoImage { detail: word.to_owned() };
     let unavailable = |word: &str| Refusal::Unavailable { detail: word.to_owned() };
@@ -142,7 +142,7 @@ async fn each_behaviour_is_understood() {
 
 #[tokio::test]
 async fn drafts_are_passed_over_and_a_lone_thought_is_taken() {
-    let setup = Setup::plain().await;
+    let setup = Setup::plain();
     let plain = setup.draw("key-1", "p").await.unwrap();
     for behaviour in [Behaviour::DrawAfterDrafts, Behaviour::DrawOnlyThought] {
         setup.stand_in.set_behaviour("key-1", behaviour.clone());
@@ -152,7 +152,7 @@ async fn drafts_are_passed_over_and_a_lone_thought_is_taken() {
 
 #[tokio::test]
 async fn broken_connections_and_silence_are_unavailable() {
-    let setup = Setup::plain().await;
+    let setup = Setup::plain();
     let lost = Refusal::Unavailable { detail: "the connection was lost".to_owned() };
     for behaviour in [Behaviour::Reset, Behaviour::ResetInBody] {
         setup.stand_in.set_behaviour("key-1", behaviour);
@@ -181,7 +181,7 @@ async fn broken_connections_and_silence_are_unavailable() {
 
 #[tokio::test]
 async fn keys_that_nobody_added_are_invalid() {
-    let setup = Setup::plain().await;
+    let setup = Setup::plain();
     assert_eq!(setup.refusal("stranger").await, Refusal::InvalidKey);
     setup.stand_in.update(|settings| settings.accept_unknown_keys = true);
     assert!(setup.draw("stranger", "p").await.is_ok());
@@ -191,7 +191,7 @@ async fn keys_that_nobody_added_are_invalid() {
 
 #[tokio::test]
 async fn queued_behaviours_come_first_and_once() {
-    let setup = Setup::plain().await;
+    let setup = Setup::plain();
     setup.stand_in.queue_behaviours("key-1", [Behaviour::Status(503), Behaviour::PerDay]);
     assert_eq!(setup.refusal("key-1").await, Refusal::Unavailable { detail: "HTTP_503".to_owned() });
     assert_eq!(setup.refusal("key-1").await, Refusal::DailyQuota);
@@ -201,7 +201,7 @@ async fn queued_behaviours_come_first_and_once() {
 #[tokio::test]
 async fn keys_of_a_project_share_its_limits() {
     let minute = Duration::from_secs(3_600);
-    let setup = Setup::new(Settings { minute, ..Settings::default() }).await;
+    let setup = Setup::new(Settings { minute, ..Settings::default() });
     for key in ["key-1", "key-2"] {
         setup.stand_in.add_key(key, "project-1");
     }
@@ -226,7 +226,7 @@ async fn keys_of_a_project_share_its_limits() {
 #[tokio::test]
 async fn calls_are_logged_with_key_prompt_and_concurrency() {
     let latency = Latency::Fixed(Duration::from_millis(300));
-    let setup = Setup::new(Settings { latency, ..Settings::default() }).await;
+    let setup = Setup::new(Settings { latency, ..Settings::default() });
     setup.stand_in.add_key("key-1", "project-1");
     let start = Instant::now();
     let prompts: Vec<_> = (0..10).map(|at| format!("prompt {}", at % 5)).collect();
@@ -261,7 +261,7 @@ async fn the_mix_of_faults_is_the_seeds() {
     };
     let mut runs = Vec::new();
     for seed in [7, 7, 8] {
-        let setup = Setup::new(Settings { faults, seed, image_bytes: 8 * 1024, ..Settings::default() }).await;
+        let setup = Setup::new(Settings { faults, seed, image_bytes: 8 * 1024, ..Settings::default() });
         setup.stand_in.add_key("key-1", "project-1");
         let prompts: Vec<_> = (0..400).map(|at| format!("prompt {at}")).collect();
         let drawn = join_all(prompts.iter().map(|prompt| setup.draw("key-1", prompt))).await;
@@ -280,7 +280,7 @@ async fn the_mix_of_faults_is_the_seeds() {
 #[tokio::test]
 async fn latencies_spread_around_their_median() {
     let latency = Latency::LogNormal { median: Duration::from_millis(200), sigma: 0.3 };
-    let setup = Setup::new(Settings { latency, image_bytes: 8 * 1024, ..Settings::default() }).await;
+    let setup = Setup::new(Settings { latency, image_bytes: 8 * 1024, ..Settings::default() });
     setup.stand_in.add_key("key-1", "project-1");
     let prompts: Vec<_> = (0..200).map(|at| format!("prompt {at}")).collect();
     join_all(prompts.iter().map(|prompt| setup.draw("key-1", prompt))).await;
@@ -294,7 +294,7 @@ async fn latencies_spread_around_their_median() {
 #[tokio::test]
 async fn requests_that_are_none_are_answered_as_errors() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let setup = Setup::plain().await;
+    let setup = Setup::plain();
     let address = setup.stand_in.base_url().replace("http://", "");
     for (request, expected) in [
         (
@@ -325,6 +325,6 @@ async fn requests_that_are_none_are_answered_as_errors() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer.split(' ').nth(1), Some(expected), "{answer}");
     }
-    setup.stand_in.shutdown().await;
+    setup.stand_in.shutdown();
     assert!(tokio::net::TcpStream::connect(&address).await.is_err(), "it no longer listens");
 }
