@@ -1,7 +1,5 @@
 //! A run as a row of the table.
 
-use std::time::Duration;
-
 use darkroom_local_aws::DynamoDbUse;
 
 use super::run::{Measured, Setup};
@@ -32,9 +30,9 @@ pub(crate) fn row(name: &str, setup: &Setup, measured: &Measured) -> String {
         .map_or_else(|| "0".to_owned(), |hottest| format!("{} ({})", hottest.writes, short(&hottest.item)));
     let crashed =
         if *errors > 0 { format!("; {errors} invocations without an answer") } else { String::new() };
-    let minute = if setup.plan.minute == Duration::from_secs(10) { "" } else { ", real minute" };
+    let minute = setup.plan.minute.as_secs();
     format!(
-        "| {name}{minute}{crashed} | {jobs} | {span:.2} | {floor} | {used} | {} | {} | {dead} ({most}) | {} \
+        "| {name}, minute {minute} s{crashed} | {jobs} | {span:.2} | {floor} | {used} | {} | {} | {dead} ({most}) | {} \
          | {wasted_share:.2} | {} | {failed} | {calls:.2} | {units:.2} | {hottest} | {stolen:.0} % |",
         figures.rate_refusals, figures.day_refusals, figures.wasted, figures.faults
     )

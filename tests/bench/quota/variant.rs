@@ -30,7 +30,7 @@ pub(crate) enum Variant {
     Revoked,
     /// The workers' clocks are 2 s fast or slow; on a real minute.
     SkewedClocks,
-    /// A hundred users with quota for 5,100 jobs a real minute: how often any one item is written.
+    /// A hundred users with quota for 5,100 jobs in 60 s when the minute is 10 s: how often any one item is written.
     Busy,
 }
 
@@ -73,10 +73,10 @@ pub(crate) struct Plan {
     pub(crate) skewed_clocks: bool,
 }
 
-/// The provider's minute in a run.
-const MINUTE: Duration = Duration::from_secs(10);
-/// A real model's latency (2.57 s), shortened as the minute is.
-const LATENCY: Duration = Duration::from_millis(430);
+/// A real minute.
+const MINUTE: Duration = Duration::from_secs(60);
+/// A real model's latency, shortened as the minute is.
+const LATENCY: Duration = Duration::from_millis(2_580);
 /// Live keys.
 const LIVE: usize = 17;
 
@@ -86,15 +86,16 @@ impl Variant {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// What it does.
-    pub(crate) fn plan(self) -> Plan {
+    /// What it does when the provider's minute is so long.
+    pub(crate) fn plan(self, minute: Duration) -> Plan {
+        let latency = LATENCY.mul_f64(minute.as_secs_f64() / MINUTE.as_secs_f64());
         let mut plan = Plan {
             jobs: 600,
             users: 8,
-            minute: MINUTE,
+            minute,
             keys: (0..LIVE).map(|number| key(&format!("live-{number}"), Fate::Live)).collect(),
             proven: true,
-            latency: Latency::Fixed(LATENCY),
+            latency: Latency::Fixed(latency),
             faults: Faults::default(),
             call_timeout: None,
             skewed_clocks: false,
@@ -119,29 +120,28 @@ impl Variant {
                     key.day_is_told = self == Self::Daily;
                 }
             }
-            Self::Lognormal => plan.latency = Latency::LogNormal { median: LATENCY, sigma: 0.5 },
+            Self::Lognormal => plan.latency = Latency::LogNormal { median: latency, sigma: 0.5 },
             Self::ServerErrors => plan.faults.server_error = 0.05,
             Self::Hangs => {
                 plan.faults.hang = 0.01;
-                plan.call_timeout = Some(Duration::from_secs(3));
+                plan.call_timeout = Some(latency * 7);
             }
             Self::NoImage => plan.faults.no_image = 0.03,
             Self::Revoked => {
                 for key in plan.keys.iter_mut().take(3) {
                     // Between the second minute's calls and the third's.
-                    key.fate = Fate::Revoked(MINUTE * 3 / 2);
+                    key.fate = Fate::Revoked(minute * 3 / 2);
                 }
             }
             Self::SkewedClocks => {
                 plan.jobs = 255;
-                plan.minute = Duration::from_secs(60);
-                plan.latency = Latency::Fixed(Duration::from_millis(2_570));
+                plan.minute = MINUTE;
+                plan.latency = Latency::Fixed(LATENCY);
                 plan.skewed_clocks = true;
             }
             Self::Busy => {
                 (plan.jobs, plan.users) = (2_000, 100);
                 for key in &mut plan.keys {
-                    // Of ten seconds: 300 of a real minute.
                     key.per_minute = 50;
                 }
             }
