@@ -3,6 +3,7 @@
 pub mod interposer;
 pub mod jobs;
 pub mod keys;
+pub mod sim;
 pub mod stack;
 mod stand_in;
 pub mod stand_in_forge;

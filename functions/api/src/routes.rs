@@ -16,7 +16,7 @@ use crate::queue::WaitingCache;
 use crate::{account, health, jobs};
 
 /// What the routes need.
-pub(crate) struct Api {
+pub struct Api {
     pub(crate) jobs: JobTable,
     pub(crate) ledger: LedgerTable,
     pub(crate) keys: KeyTable,
@@ -31,7 +31,7 @@ pub(crate) struct Api {
 }
 
 /// The function's routes.
-pub(crate) fn router(api: Api) -> Router {
+pub fn router(api: Api) -> Router {
     Router::new()
         // Submitting is the other function's; named here so that `Allow` tells all that the path has.
         .route("/v1/jobs", get(jobs::list).post(method_not_allowed))

@@ -31,7 +31,7 @@ use darkroom_edge::{
 use crate::breakers::Breakers;
 
 /// What a submission needs.
-pub(crate) struct Submit {
+pub struct Submit {
     pub(crate) jobs: JobTable,
     pub(crate) queue: JobQueue,
     pub(crate) catalogue: Catalogue,
@@ -43,14 +43,14 @@ pub(crate) struct Submit {
 impl Submit {
     /// Opens the connection to DynamoDB, reads the catalogue and sees to it that the clock is right during initialisation: a job
     /// that was made by a fast clock would be too early for every worker.
-    pub(crate) async fn warm(&self) -> Result<(), StoreError> {
+    pub async fn warm(&self) -> Result<(), StoreError> {
         self.catalogue.models(now()).await?;
         read_clock(&self.keys).await
     }
 }
 
 /// The function's routes.
-pub(crate) fn router(submit: Submit) -> Router {
+pub fn router(submit: Submit) -> Router {
     Router::new()
         .route("/v1/jobs", post(post_job))
         .fallback(not_found)

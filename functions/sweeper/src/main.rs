@@ -1,18 +1,14 @@
-//! Started by the schedule each minute: sends what is due, puts back what was lost, ends what is over.
-
-mod sweeper;
+//! The sweeper's process.
 
 use darkroom_aws::clients::{Access, Clients};
-use darkroom_aws::config::{ConfigError, Environment, SweepRules, Tables, queue_url};
-use darkroom_aws::{Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
+use darkroom_aws::config::{ConfigError, Environment};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
-
-use crate::sweeper::Sweeper;
+use sweeper::Sweeper;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
-    let sweeper = start(&Environment::process()).inspect_err(|error| {
+    let sweeper = start().inspect_err(|error| {
         tracing::error!(error = %error, "the sweeper does not start: correct the setting and deploy again");
     })?;
     let sweeper = &sweeper;
@@ -22,14 +18,8 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-fn start(environment: &Environment<'_>) -> Result<Sweeper, ConfigError> {
-    let tables = Tables::read(environment)?;
-    let queue_url = queue_url(environment)?;
-    let SweepRules { rules, every, quota_minute } = SweepRules::read(environment)?;
-    let clients = Clients::new(&Access::from_environment(environment)?);
-    let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
-    let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger);
-    let keys = KeyTable::new(clients.dynamodb, tables.keys);
-    let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
-    Ok(Sweeper { sweep, beat: Heartbeat::new(keys.clone(), "sweeper"), keys, every })
+fn start() -> Result<Sweeper, ConfigError> {
+    let environment = Environment::process();
+    let clients = Clients::new(&Access::from_environment(&environment)?);
+    sweeper::start(&environment, clients)
 }

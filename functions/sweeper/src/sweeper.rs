@@ -8,7 +8,7 @@ use darkroom_core::time::Timestamp;
 use serde_json::{Value, json};
 
 /// The sweeper and its schedule.
-pub(crate) struct Sweeper {
+pub struct Sweeper {
     pub(crate) sweep: Sweep,
     pub(crate) keys: KeyTable,
     pub(crate) beat: Heartbeat,
@@ -25,7 +25,7 @@ impl Sweeper {
     /// Passes until `HANDOVER` before the next start or `LAST_PASS` before the invocation's end, at least one.
     /// Returns the counts per action. The first pass that succeeds is the invocation's sign of life. A pass that fails is
     /// logged and the next one tries again; when all fail, the invocation fails.
-    pub(crate) async fn sweep(&self, deadline_millis: u64) -> Result<Value, StoreError> {
+    pub async fn sweep(&self, deadline_millis: u64) -> Result<Value, StoreError> {
         self.read_clock().await;
         let started = now();
         let stay_until = started

@@ -14,7 +14,7 @@ use crate::worker::{Done, Worker};
 /// The event source mapping's event, as far as it matters here (AWS Lambda developer guide, "Using Lambda with SQS").
 /// Bodies stay text: one that is no message fails alone.
 #[derive(Deserialize)]
-pub(crate) struct Batch {
+pub struct Batch {
     #[serde(rename = "Records", default)]
     records: Vec<Record>,
 }
@@ -29,7 +29,7 @@ struct Record {
 
 /// The messages that SQS keeps; it deletes the others.
 #[derive(Serialize)]
-pub(crate) struct Answer {
+pub struct Answer {
     #[serde(rename = "batchItemFailures")]
     failures: Vec<Failure>,
 }
@@ -41,7 +41,7 @@ struct Failure {
 }
 
 /// Handles every message of a batch side by side.
-pub(crate) async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
+pub async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
     worker.read_clock().await;
     let ends_at = Timestamp::from_millis(event.context.deadline);
     worker.pool.evict_secrets();

@@ -49,7 +49,7 @@ pub(crate) enum Done {
 }
 
 /// The worker of one process.
-pub(crate) struct Worker {
+pub struct Worker {
     pub(crate) jobs: JobTable,
     pub(crate) images: ImageStore,
     pub(crate) keys: KeyTable,
@@ -120,7 +120,7 @@ pub(crate) enum Way<'a> {
 impl Worker {
     /// Opens the connections during initialisation, and reads what the first messages will ask for; KMS and the providers only
     /// when there are keys for them. What fails or takes too long is left to the first message.
-    pub(crate) async fn warm(&self) {
+    pub async fn warm(&self) {
         let Some(keys) = in_time("the table of keys", self.keys.keys()).await else { return };
         self.read_clock().await;
         let active = keys.iter().filter(|key| key.state == KeyState::Active);

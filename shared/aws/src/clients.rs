@@ -106,9 +106,14 @@ const TRIES: u32 = 3;
 impl Clients {
     /// Builds the clients; nothing is connected yet.
     pub fn new(access: &Access) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
+        let network = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build_https();
+        Self::over(network, access)
+    }
+
+    /// The same over another HTTP client than the network's: where a simulation answers, or does not.
+    pub fn over(http: SharedHttpClient, access: &Access) -> Self {
         let retries = RetryConfig::standard().with_max_attempts(TRIES);
         let region = Region::new(access.region.clone());
         let version = BehaviorVersion::latest();

@@ -16,6 +16,28 @@ struct Known {
 
 static KNOWN: Mutex<Known> = Mutex::new(Known { offset: ClockOffset::NOTHING_TOLD, lead_ms: 0 });
 
+/// Another clock and random source than the machine's: a simulation's.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Milliseconds since 1970.
+    pub clock_ms: fn() -> u64,
+    /// Fills with random bytes.
+    pub fill: fn(&mut [u8]),
+}
+
+static SOURCE: OnceLock<Source> = OnceLock::new();
+
+/// Takes time and randomness from there, in the whole process and for good. A simulation does this before anything is read;
+/// no function and no command ever does.
+pub fn simulate(source: Source) {
+    SOURCE.get_or_init(|| source);
+}
+
+/// Whether the clock is a simulation's: that one is right by definition.
+pub(crate) fn is_simulated() -> bool {
+    SOURCE.get().is_some()
+}
+
 /// A lead that has changed by more than this tells that the clock was set, or the machine suspended.
 const SET_MS: u64 = 100;
 /// Two readings of the clocks that are further apart than this are made anew.
@@ -72,6 +94,9 @@ impl MachineTime {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
     pub(crate) fn now() -> Self {
         static START: OnceLock<Instant> = OnceLock::new();
+        if let Some(source) = SOURCE.get() {
+            return Self { at: Timestamp::from_millis((source.clock_ms)()), lead_ms: 0 };
+        }
         let start = START.get_or_init(Instant::now);
         // Both at one moment: a thread that is held up between the two would see a clock that was set.
         let mut tries = 0;
@@ -103,6 +128,10 @@ pub fn random_fraction() -> f64 {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the random source")]
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
+    if let Some(source) = SOURCE.get() {
+        (source.fill)(&mut bytes);
+        return bytes;
+    }
     if let Err(error) = getrandom::fill(&mut bytes) {
         // Without randomness no write could tell itself from another's: go no further.
         tracing::error!(error = %error, "the system's random source failed; the function ends here");

@@ -30,7 +30,7 @@ mod transaction;
 mod tries;
 
 pub use catalogue::Catalogue;
-pub use clock::{now, random_fraction, random_stamp};
+pub use clock::{Source, now, random_fraction, random_stamp, simulate};
 pub use error::StoreError;
 pub use heartbeat::Heartbeat;
 pub use image_probe::{ImageProbe, PROBE_PREFIX};

@@ -14,7 +14,7 @@ use aws_smithy_types::date_time::Format;
 use darkroom_core::time::Timestamp;
 
 use crate::KeyTable;
-use crate::clock::{MachineTime, known, told};
+use crate::clock::{MachineTime, is_simulated, known, told};
 use crate::error::StoreError;
 
 /// A wrong clock that is known to within this is good enough: two of them, and a call that is late by half of the guard, stay
@@ -31,7 +31,7 @@ const CLOCK_LOOKS_MAX: u32 = 60;
 pub async fn read_clock(keys: &KeyTable) -> Result<(), StoreError> {
     for look in 0..CLOCK_LOOKS_MAX {
         let machine = MachineTime::now();
-        if known(&machine).is_known(CLOCK_KNOWN, machine.at) {
+        if is_simulated() || known(&machine).is_known(CLOCK_KNOWN, machine.at) {
             break;
         }
         if look >= 2 {

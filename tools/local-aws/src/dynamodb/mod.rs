@@ -4,6 +4,7 @@
 //! runtime: a busy table cannot then hold up S3, SQS or whatever else the process does.
 
 mod counting;
+mod engine;
 mod tables;
 mod tally;
 mod units;
@@ -24,6 +25,7 @@ use crate::http_server::STOP_PATIENCE;
 use crate::{EnsureError, StartError};
 
 pub(crate) use counting::Counting;
+pub use engine::Engine;
 pub use tally::{DynamoDbUse, HotItem, OperationUse};
 
 const SERVICE: &str = "DynamoDB";

@@ -1,0 +1,58 @@
+//! Everything a client calls apart from submitting.
+
+mod account;
+mod forecast;
+mod health;
+mod jobs;
+mod query;
+mod queue;
+mod routes;
+
+use darkroom_aws::clients::Clients;
+use darkroom_aws::config::{
+    ConfigError, Environment, Tables, image_bucket, queue_url, quota_minute, ttl_days,
+};
+use darkroom_aws::{
+    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer, StoreError,
+    read_clock,
+};
+
+use crate::forecast::Forecast;
+use crate::health::HealthCache;
+use crate::queue::WaitingCache;
+
+pub use crate::routes::{Api, router};
+
+/// Api with these settings and clients.
+///
+/// # Errors
+/// Names the variable that is wrong.
+pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, ConfigError> {
+    let tables = Tables::read(environment)?;
+    let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
+    let (ttl_days, quota_minute) = (ttl_days(environment)?, quota_minute(environment)?);
+    let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
+    let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
+    let jobs = JobTable::new(clients.dynamodb, tables.jobs, ledger.clone());
+    Ok(Api {
+        waiting: WaitingCache::new(jobs.clone()),
+        catalogue: Catalogue::new(keys.clone()),
+        forecast: Forecast::new(Pacer::new(keys.clone(), quota_minute)),
+        health: HealthCache::default(),
+        jobs,
+        ledger,
+        keys,
+        queue: JobQueue::new(clients.sqs, queue_url),
+        images: ImageStore::new(clients.s3.clone(), bucket.clone()),
+        image_probe: ImageProbe::new(clients.s3, bucket),
+        ttl_days,
+    })
+}
+
+/// Opens the connection to DynamoDB and sees to it that the clock is right during initialisation.
+///
+/// # Errors
+/// When DynamoDB does not answer.
+pub async fn warm(api: &Api) -> Result<(), StoreError> {
+    read_clock(&api.keys).await
+}

@@ -1,0 +1,32 @@
+//! POST /v1/jobs: takes a valid request and its price, queues the job.
+
+mod breakers;
+mod submit;
+
+use darkroom_aws::clients::Clients;
+use darkroom_aws::config::{ConfigError, Environment, SubmitRules, Tables, queue_url};
+use darkroom_aws::{Catalogue, JobQueue, JobTable, KeyTable, LedgerTable};
+
+use crate::breakers::Breakers;
+
+pub use crate::submit::{Submit, router};
+
+/// Submit with these settings and clients.
+///
+/// # Errors
+/// Names the variable that is wrong.
+pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Submit, ConfigError> {
+    let tables = Tables::read(environment)?;
+    let queue_url = queue_url(environment)?;
+    let rules = SubmitRules::read(environment)?;
+    let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
+    let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
+    Ok(Submit {
+        jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
+        queue: JobQueue::new(clients.sqs, queue_url),
+        breakers: Breakers::new(keys.clone()),
+        catalogue: Catalogue::new(keys.clone()),
+        keys,
+        rules,
+    })
+}

@@ -1,0 +1,24 @@
+//! Started by the schedule each minute: sends what is due, puts back what was lost, ends what is over.
+
+mod sweeper;
+
+use darkroom_aws::clients::Clients;
+use darkroom_aws::config::{ConfigError, Environment, SweepRules, Tables, queue_url};
+use darkroom_aws::{Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
+
+pub use crate::sweeper::Sweeper;
+
+/// The sweeper with these settings and clients.
+///
+/// # Errors
+/// Names the variable that is wrong.
+pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Sweeper, ConfigError> {
+    let tables = Tables::read(environment)?;
+    let queue_url = queue_url(environment)?;
+    let SweepRules { rules, every, quota_minute } = SweepRules::read(environment)?;
+    let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
+    let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger);
+    let keys = KeyTable::new(clients.dynamodb, tables.keys);
+    let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
+    Ok(Sweeper { sweep, beat: Heartbeat::new(keys.clone(), "sweeper"), keys, every })
+}

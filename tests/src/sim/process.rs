@@ -1,0 +1,49 @@
+//! A function's process, which can be killed between any two instructions that wait.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+/// One process.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) function: &'static str,
+    life: Arc<Life>,
+}
+
+#[derive(Debug, Default)]
+struct Life {
+    is_over: AtomicBool,
+    ended: Notify,
+}
+
+impl Process {
+    pub(crate) fn new(function: &'static str) -> Self {
+        Self { function, life: Arc::default() }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&self) {
+        self.life.is_over.store(true, Ordering::Relaxed);
+        self.life.ended.notify_waiters();
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.life.is_over.load(Ordering::Relaxed)
+    }
+
+    /// What becomes of its work; `None` when it was killed, and with it everything that the work was made of.
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let ended = self.life.ended.notified();
+        if self.is_dead() {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            () = ended => None,
+            done = work => Some(done),
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Tables, pictures and the queue in memory, and the one fault of a run.
+#![allow(clippy::indexing_slicing, reason = "indexing a JSON value gives null, never a panic")]
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use darkroom_aws::{now, random_fraction};
+use darkroom_core::time::Timestamp;
+use darkroom_local_aws::Engine;
+use serde_json::{Value, json};
+
+use super::time::elapsed;
+
+/// What may happen to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The process dies before it is sent.
+    KilledBefore,
+    /// It is done; the process dies before the answer.
+    KilledAfter,
+    /// The connection breaks before it is sent.
+    Dropped,
+    /// It is done, and its answer is lost.
+    AnswerLost,
+    /// It is refused for its rate.
+    Throttled,
+    /// The store fails.
+    Failed,
+    /// Another transaction writes the same item.
+    Conflict,
+    /// It hangs, and is done when every lease is over.
+    Late,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::KilledBefore,
+        Self::KilledAfter,
+        Self::Dropped,
+        Self::AnswerLost,
+        Self::Throttled,
+        Self::Failed,
+        Self::Conflict,
+        Self::Late,
+    ];
+}
+
+/// Which calls meet a fault.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// These, by their numbers in the run.
+    At(Vec<(usize, Fault)>),
+    /// Any, with this probability, until the run has lasted so long.
+    Random {
+        /// 0 to 1.
+        probability: f64,
+        /// From the run's start.
+        until: Duration,
+    },
+}
+
+impl Plan {
+    /// No fault.
+    pub const NONE: Self = Self::At(Vec::new());
+
+    fn fault(&self, at: usize, run: Duration) -> Option<Fault> {
+        match self {
+            Self::At(planned) => planned.iter().find(|(step, _)| *step == at).map(|(_, fault)| *fault),
+            Self::Random { probability, until } => {
+                let is_met = run < *until && random_fraction() < *probability;
+                let share = 1.0 / Fault::ALL.len() as f64;
+                let which = random_fraction();
+                let mut faults = (1_u32..).zip(Fault::ALL);
+                let drawn = faults.find(|(number, _)| which < share * f64::from(*number));
+                drawn.filter(|_| is_met).map(|(_, fault)| fault)
+            }
+        }
+    }
+}
+
+/// A call that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Milliseconds since the run's start.
+    pub at_ms: u64,
+    /// By which function, and what it does.
+    pub name: String,
+    /// What it met.
+    pub fault: Option<Fault>,
+}
+
+/// A call to a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) service: Service,
+    pub(crate) operation: String,
+    pub(crate) path: String,
+    pub(crate) if_none_match: bool,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    DynamoDb,
+    S3,
+    Sqs,
+}
+
+/// What a store answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+/// A message that waits or is with a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) id: u64,
+    pub(crate) body: String,
+    pub(crate) visible_at: Timestamp,
+    pub(crate) receives: u32,
+}
+
+/// Longer than any lease: what is done then is done by nobody who still holds anything.
+pub(crate) const LATE: Duration = Duration::from_secs(250);
+/// SQS gives a message up after so many receives.
+const RECEIVES_MAX: u32 = 5;
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Vec<u8>>,
+    messages: Vec<Message>,
+    dead_letters: Vec<Message>,
+    sent: u64,
+    steps: Vec<Step>,
+}
+
+/// The stores of one run.
+pub(crate) struct Stores {
+    engine: Engine,
+    plan: Plan,
+    state: Mutex<State>,
+}
+
+impl Stores {
+    pub(crate) fn new(engine: Engine, plan: Plan) -> Self {
+        Self { engine, plan, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a function's call, and says what happens to it.
+    pub(crate) fn step(&self, function: &str, call: &Call) -> Option<Fault> {
+        let (mut state, run) = (self.state(), elapsed());
+        let fault = self.plan.fault(state.steps.len(), run).filter(|fault| call.can_meet(*fault));
+        let at_ms = u64::try_from(run.as_millis()).unwrap_or(u64::MAX);
+        state.steps.push(Step { at_ms, name: format!("{function}: {}", call.step()), fault });
+        fault
+    }
+
+    /// The calls of the run so far.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        self.state().steps.clone()
+    }
+
+    /// Does what a call asks for.
+    pub(crate) fn answer(&self, call: &Call) -> Answer {
+        match call.service {
+            Service::DynamoDb => {
+                let (status, body) = self.engine.answer(&call.operation, &call.body);
+                Answer { status, body }
+            }
+            Service::S3 => self.object(call),
+            Service::Sqs => self.send(&call.body),
+        }
+    }
+
+    fn object(&self, call: &Call) -> Answer {
+        let mut state = self.state();
+        if call.if_none_match && state.objects.contains_key(&call.path) {
+            return Answer::xml(412, "PreconditionFailed");
+        }
+        state.objects.insert(call.path.clone(), call.body.clone());
+        Answer { status: 200, body: String::new() }
+    }
+
+    /// A picture's bytes.
+    pub(crate) fn picture(&self, key: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.objects.iter().find(|(path, _)| path.ends_with(key)).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn send(&self, body: &[u8]) -> Answer {
+        let request: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = request["MessageBody"].as_str().unwrap_or_default().to_owned();
+        let delay = Duration::from_secs(request["DelaySeconds"].as_u64().unwrap_or_default());
+        let mut state = self.state();
+        state.sent += 1;
+        let id = state.sent;
+        state.messages.push(Message { id, body: text, visible_at: now().plus(delay), receives: 0 });
+        Answer { status: 200, body: json!({"MessageId": id.to_string()}).to_string() }
+    }
+
+    /// The visible messages, at most ten, hidden for so long.
+    pub(crate) fn receive(&self, hidden_for: Duration) -> Vec<Message> {
+        let (mut state, at) = (self.state(), now());
+        let (gone, kept) = std::mem::take(&mut state.messages)
+            .into_iter()
+            .partition(|message| message.visible_at <= at && message.receives >= RECEIVES_MAX);
+        state.dead_letters.extend::<Vec<_>>(gone);
+        state.messages = kept;
+        let visible = state.messages.iter_mut().filter(|message| message.visible_at <= at).take(10);
+        let received = visible.map(|message| {
+            message.visible_at = at.plus(hidden_for);
+            message.receives += 1;
+            message.clone()
+        });
+        received.collect()
+    }
+
+    /// Deletes what was done, and shows the rest again.
+    pub(crate) fn acknowledge(&self, received: &[Message], failed: &[u64]) {
+        let (mut state, at) = (self.state(), now());
+        let is_received = |message: &Message| received.iter().any(|other| other.id == message.id);
+        state.messages.retain(|message| !is_received(message) || failed.contains(&message.id));
+        for message in state.messages.iter_mut().filter(|message| failed.contains(&message.id)) {
+            message.visible_at = at;
+        }
+    }
+
+    pub(crate) fn dead_letters(&self) -> usize {
+        self.state().dead_letters.len()
+    }
+}
+
+impl Answer {
+    fn xml(status: u16, code: &str) -> Self {
+        Self { status, body: format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>") }
+    }
+}
+
+impl Call {
+    /// A name for what it does, whatever the values.
+    fn step(&self) -> String {
+        let request: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        match self.service {
+            Service::S3 => "PutObject".to_owned(),
+            Service::Sqs => self.operation.clone(),
+            Service::DynamoDb => {
+                let changes = match request["TransactItems"].as_array() {
+                    Some(actions) => actions.iter().map(of_action).collect::<Vec<_>>().join(" + "),
+                    None => of_write(&request),
+                };
+                format!("{} {changes}", self.operation)
+            }
+        }
+    }
+
+    /// Whether it changes a table.
+    pub(crate) fn is_write(&self) -> bool {
+        let is_write = ["PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems"];
+        self.service == Service::DynamoDb && is_write.contains(&self.operation.as_str())
+    }
+
+    fn can_meet(&self, fault: Fault) -> bool {
+        fault != Fault::Conflict || self.is_write()
+    }
+
+    /// What is answered in the store's place; `None` when this store has no such answer to this call.
+    pub(crate) fn refusal(&self, fault: Fault) -> Option<Answer> {
+        let dynamodb = |name: &str, more: Value| {
+            let mut body =
+                json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": name});
+            if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+                body.extend(more);
+            }
+            Answer { status: 400, body: body.to_string() }
+        };
+        Some(match (fault, self.service) {
+            (Fault::Throttled, Service::DynamoDb) => {
+                dynamodb("ProvisionedThroughputExceededException", Value::Null)
+            }
+            (Fault::Throttled, Service::S3) => Answer::xml(503, "SlowDown"),
+            (Fault::Throttled, Service::Sqs) => Answer {
+                status: 400,
+                body: json!({"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slower"})
+                    .to_string(),
+            },
+            (Fault::Failed, Service::S3) => Answer::xml(500, "InternalError"),
+            (Fault::Failed, _) => Answer {
+                status: 500,
+                body: json!({"__type": "InternalServerError", "message": "the store failed"}).to_string(),
+            },
+            (Fault::Conflict, _) if self.operation == "TransactWriteItems" => {
+                let request: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+                let actions = request["TransactItems"].as_array().map_or(0, Vec::len);
+                let reasons: Vec<_> = (0..actions)
+                    .map(|at| json!({"Code": if at == 0 { "TransactionConflict" } else { "None" }}))
+                    .collect();
+                dynamodb("TransactionCanceledException", json!({"CancellationReasons": reasons}))
+            }
+            (Fault::Conflict, _) => dynamodb("TransactionConflictException", Value::Null),
+            _ => return None,
+        })
+    }
+}
+
+fn of_action(action: &Value) -> String {
+    let Some((kind, write)) = action.as_object().and_then(|action| action.iter().next()) else {
+        return String::new();
+    };
+    format!("{kind} {}", of_write(write))
+}
+
+/// The table, and what a write sets or a read asks for.
+fn of_write(request: &Value) -> String {
+    let table = request["TableName"].as_str().or_else(|| {
+        request["RequestItems"].as_object().and_then(|tables| tables.keys().next()).map(String::as_str)
+    });
+    let expressions = ["UpdateExpression", "KeyConditionExpression"];
+    let changed = expressions.iter().filter_map(|name| request[*name].as_str()).flat_map(names);
+    let mut words: Vec<_> = table.into_iter().chain(request["IndexName"].as_str()).chain(changed).collect();
+    words.dedup();
+    words.join(" ")
+}
+
+/// The aliases of attributes in an expression, without those that every write sets.
+fn names(expression: &str) -> impl Iterator<Item = &str> {
+    let words =
+        expression.split(|letter: char| !(letter.is_alphanumeric() || letter == '_' || letter == '#'));
+    words.filter_map(|word| word.strip_prefix('#')).filter(|name| !["op", "ver"].contains(name))
+}

@@ -1,0 +1,157 @@
+//! The SDK's HTTP client of a simulated process: the seam at which faults happen.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use darkroom_aws::clients::{Access, Clients, Endpoints};
+
+use super::check::Check;
+use super::process::Process;
+use super::stores::{Answer, Call, Fault, LATE, Service, Stores};
+use super::time::pass;
+
+/// Half of a round trip.
+const ONE_WAY: Duration = Duration::from_millis(1);
+
+#[derive(Clone)]
+struct Wire {
+    stores: Arc<Stores>,
+    /// `None` for the simulation's own look at the stores, which takes no time and meets no fault.
+    process: Option<Process>,
+    /// Looks after every write.
+    check: Option<Arc<Check>>,
+}
+
+/// The clients of a process.
+pub(crate) fn clients(
+    stores: &Arc<Stores>,
+    process: Option<&Process>,
+    check: Option<&Arc<Check>>,
+) -> Clients {
+    let wire = Wire { stores: Arc::clone(stores), process: process.cloned(), check: check.cloned() };
+    let at = |service: &str| Some(format!("http://{service}.simulated"));
+    Clients::over(
+        SharedHttpClient::new(wire),
+        &Access {
+            region: "us-east-1".to_owned(),
+            credentials: darkroom::connect::local_credentials(),
+            endpoints: Endpoints { dynamodb: at("dynamodb"), kms: at("kms"), s3: at("s3"), sqs: at("sqs") },
+        },
+    )
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+impl HttpClient for Wire {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Wire {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let wire = self.clone();
+        HttpConnectorFuture::new(async move {
+            let call = read(&request)?;
+            match &wire.process {
+                Some(process) => wire.exchange(process, call).await,
+                None => Ok(response(wire.stores.answer(&call))),
+            }
+        })
+    }
+}
+
+impl Wire {
+    async fn exchange(&self, process: &Process, call: Call) -> Result<HttpResponse, ConnectorError> {
+        let fault = self.stores.step(process.function, &call);
+        pass(ONE_WAY).await;
+        match fault {
+            Some(Fault::KilledBefore) => {
+                process.kill();
+                pending().await
+            }
+            Some(Fault::Dropped) => Err(broken()),
+            Some(Fault::Late) => {
+                let wire = self.clone();
+                tokio::spawn(async move {
+                    pass(LATE).await;
+                    wire.answer(&call).await
+                });
+                pending().await
+            }
+            Some(fault) => match call.refusal(fault) {
+                Some(refusal) => Ok(response(refusal)),
+                None => self.done(process, &call, Some(fault)).await,
+            },
+            None => self.done(process, &call, None).await,
+        }
+    }
+
+    async fn done(
+        &self,
+        process: &Process,
+        call: &Call,
+        fault: Option<Fault>,
+    ) -> Result<HttpResponse, ConnectorError> {
+        let answer = self.answer(call).await;
+        pass(ONE_WAY).await;
+        match fault {
+            Some(Fault::KilledAfter) => {
+                process.kill();
+                pending().await
+            }
+            Some(Fault::AnswerLost) => Err(broken()),
+            _ => Ok(response(answer)),
+        }
+    }
+}
+
+impl Wire {
+    async fn answer(&self, call: &Call) -> Answer {
+        let answer = self.stores.answer(call);
+        if let Some(check) = &self.check
+            && call.is_write()
+        {
+            check.look().await;
+        }
+        answer
+    }
+}
+
+fn broken() -> ConnectorError {
+    ConnectorError::io("the connection broke".into())
+}
+
+fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
+    let uri: http::Uri = request.uri().parse().map_err(|error| ConnectorError::user(Box::new(error)))?;
+    let service = match uri.host().and_then(|host| host.split('.').next()) {
+        Some("dynamodb") => Service::DynamoDb,
+        Some("sqs") => Service::Sqs,
+        _ => Service::S3,
+    };
+    let target = request.headers().get("x-amz-target").unwrap_or_default();
+    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let if_none_match = request.headers().get("if-none-match").is_some();
+    let body = request.body().bytes().unwrap_or_default().to_vec();
+    Ok(Call { service, operation, path: uri.path().to_owned(), if_none_match, body })
+}
+
+fn response(answer: Answer) -> HttpResponse {
+    let status = StatusCode::try_from(answer.status)
+        .unwrap_or_else(|_| StatusCode::try_from(500).unwrap_or_else(|_| unreachable!("500 is a status")));
+    HttpResponse::new(status, SdkBody::from(answer.body))
+}

@@ -1,0 +1,163 @@
+//! Every call of every function meets every fault: the invariants hold after each write, and the job ends as it would have.
+//!
+//! A scenario is run once without the fault, and its calls are its points. Each point is then met by each fault in a run of its
+//! own. Of calls that repeat (an idle sweep's) the first three are points.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod random;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use darkroom_core::job::Status;
+use darkroom_tests::sim::{Fault, Plan, Step, World};
+use serde_json::json;
+
+/// A job's deadline.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// The deadline, a lease and two sweeps, after the last fault: also one that is late by 250 s.
+const PATIENCE: Duration = Duration::from_secs(DEADLINE.as_secs() + 240 + 120 + 250);
+/// Points of one name.
+const REPEATS: usize = 3;
+
+/// What came of a run.
+struct Run {
+    steps: Vec<Step>,
+    statuses: Vec<Status>,
+}
+
+/// What a user does.
+trait Scenario: AsyncFn(&World) -> anyhow::Result<()> + Copy {}
+impl<T: AsyncFn(&World) -> anyhow::Result<()> + Copy> Scenario for T {}
+
+fn simulate(seed: u64, plan: Plan, scenario: impl Scenario) -> anyhow::Result<Run> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = World::start(seed, plan).await?;
+        scenario(&world).await?;
+        let jobs = world.settle(PATIENCE).await?;
+        let broken = world.broken();
+        ensure!(broken.is_empty(), "{}", broken[0]);
+        let statuses = jobs.iter().map(darkroom_core::job::Job::status).collect();
+        Ok(Run { steps: world.steps(), statuses })
+    })
+}
+
+async fn submit(world: &World) -> anyhow::Result<String> {
+    submit_for(world, DEADLINE).await
+}
+
+async fn submit_for(world: &World, deadline: Duration) -> anyhow::Result<String> {
+    world.grant("alice", 10).await?;
+    let body = json!({
+        "prompt": "a lighthouse",
+        "model": "darkroom-local",
+        "deadline_seconds": deadline.as_secs(),
+    });
+    world.client("alice").submit("k", &body).await
+}
+
+/// The run's calls by number, the first few of each name.
+fn points(steps: &[Step]) -> Vec<usize> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut points = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        let times = seen.entry(&step.name).or_insert(0);
+        *times += 1;
+        if *times <= REPEATS {
+            points.push(at);
+        }
+    }
+    points
+}
+
+/// Runs the scenario with each fault at each of its calls, after those that `base` names always meet theirs.
+fn enumerate(
+    base: impl Fn(&[Step]) -> Vec<(usize, Fault)>,
+    scenario: impl Scenario,
+    expected: &[Status],
+) -> anyhow::Result<()> {
+    let without = simulate(1, Plan::NONE, scenario)?;
+    let base = base(&without.steps);
+    let from = base.iter().map(|(at, _)| at + 1).max().unwrap_or(0);
+    let recorded = simulate(1, Plan::At(base.clone()), scenario).context("without a further fault")?;
+    ensure!(recorded.statuses.iter().all(|status| expected.contains(status)), "{:?}", recorded.statuses);
+    let (mut runs, mut failures) = (0, Vec::new());
+    for at in points(&recorded.steps).into_iter().filter(|at| *at >= from) {
+        let name = &recorded.steps[at].name;
+        for fault in Fault::ALL {
+            let plan = base.iter().copied().chain([(at, fault)]).collect();
+            runs += 1;
+            let found = match simulate(1, Plan::At(plan), scenario) {
+                Ok(run) if run.steps[at].name != *name => Some("the point was not hit".to_owned()),
+                Ok(run) if run.statuses.iter().all(|status| expected.contains(status)) => None,
+                Ok(run) => Some(format!("{:?}", run.statuses)),
+                Err(error) => Some(format!("{error:#}")),
+            };
+            failures.extend(found.map(|found| format!("{at} {name}, {fault:?}: {found}")));
+        }
+    }
+    ensure!(failures.is_empty(), "{} of {runs} runs failed:\n{}", failures.len(), failures.join("\n"));
+    ensure!(runs > 40, "only {runs} runs: the scenario does not do what it is for");
+    Ok(())
+}
+
+fn first(steps: &[Step], name: &str) -> usize {
+    steps.iter().position(|step| step.name.starts_with(name)).unwrap_or_else(|| panic!("no step {name}"))
+}
+
+#[test]
+fn a_job_is_drawn() -> anyhow::Result<()> {
+    enumerate(|_| Vec::new(), async |world| submit(world).await.map(drop), &[Status::Draft])
+}
+
+/// Submit dies between the transaction and its message: the sweeper sends it.
+#[test]
+fn a_job_whose_message_was_never_sent_is_drawn() -> anyhow::Result<()> {
+    let base = |steps: &[Step]| vec![(first(steps, "submit: TransactWriteItems"), Fault::KilledAfter)];
+    enumerate(base, async |world| submit(world).await.map(drop), &[Status::Draft])
+}
+
+/// The worker dies with the picture in its hands: the sweeper puts the job back when its lease is over.
+#[test]
+fn a_job_whose_worker_died_is_drawn() -> anyhow::Result<()> {
+    let base = |steps: &[Step]| vec![(first(steps, "worker: PutObject"), Fault::KilledBefore)];
+    enumerate(base, async |world| submit(world).await.map(drop), &[Status::Draft])
+}
+
+#[test]
+fn a_waiting_job_is_cancelled() -> anyhow::Result<()> {
+    let scenario = async |world: &World| {
+        world.consume(false);
+        let id = submit(world).await?;
+        let status = world.client("alice").cancel(&id).await?;
+        ensure!(status == 200, "{status}");
+        world.consume(true);
+        Ok(())
+    };
+    enumerate(|_| Vec::new(), scenario, &[Status::Cancelled])
+}
+
+/// The worker has died: nobody will draw it, and the sweeper ends it when its lease is over.
+#[test]
+fn a_job_whose_worker_died_is_cancelled() -> anyhow::Result<()> {
+    let scenario = async |world: &World| {
+        let id = submit(world).await?;
+        world.pass(Duration::from_secs(10)).await;
+        world.client("alice").cancel(&id).await?;
+        Ok(())
+    };
+    let base = |steps: &[Step]| vec![(first(steps, "worker: PutObject"), Fault::KilledBefore)];
+    enumerate(base, scenario, &[Status::Cancelled])
+}
+
+#[test]
+fn a_job_that_nobody_draws_is_refunded() -> anyhow::Result<()> {
+    let scenario = async |world: &World| {
+        world.consume(false);
+        submit_for(world, Duration::from_secs(60)).await.map(drop)
+    };
+    enumerate(|_| Vec::new(), scenario, &[Status::Failed])
+}
