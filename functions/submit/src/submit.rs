@@ -42,7 +42,7 @@ pub struct Submit {
 
 impl Submit {
     /// Opens the connection to DynamoDB, reads the catalogue and sees to it that the clock is right during initialisation: a job
-    /// that was made by a fast clock would be too early for every worker.
+    /// that was made by a fast clock would stand behind later ones.
     pub async fn warm(&self) -> Result<(), StoreError> {
         self.catalogue.models(now()).await?;
         read_clock(&self.keys).await

@@ -1,5 +1,6 @@
 //! One invocation: up to ten messages, each on its own. One that fails never fails its neighbours.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use darkroom_core::message::Message;
@@ -59,9 +60,12 @@ pub async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<An
     };
     let ids: Vec<_> = of_jobs().map(|message| message.job_id.clone()).collect();
     let unclaimable = worker.unclaimable(&ids).await;
-    let wanting = of_jobs().filter(|message| !unclaimable.contains_key(&message.job_id));
-    let models = wanting.map(|message| message.model.clone());
-    let invocation = Arc::new(Invocation::new(ends_at, models));
+    // Of two messages of one job only one can draw it.
+    let mut asking = HashSet::new();
+    let asking = of_jobs().filter(|message| {
+        !unclaimable.contains_key(&message.job_id) && asking.insert(message.job_id.clone())
+    });
+    let invocation = Arc::new(Invocation::new(ends_at, asking.map(|message| message.model.clone())));
     let mut running = JoinSet::new();
     let mut unanswered: Vec<String> = Vec::new();
     for (message, message_id) in messages {
@@ -87,6 +91,7 @@ pub async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<An
     let (mut beat, mut has_beaten) = (Box::pin(worker.beat_soon()), false);
     loop {
         let handled = tokio::select! {
+            biased;
             handled = running.join_next() => handled,
             () = &mut beat, if !has_beaten => {
                 has_beaten = true;

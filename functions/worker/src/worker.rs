@@ -33,7 +33,7 @@ use crate::invocation::{Invocation, Slot};
 use crate::pool::{Ahead, Asked, Pool};
 use crate::seen::Promise;
 
-/// Each of the steps ahead of the first message may take this long of Lambda's ten seconds of initialisation.
+/// A step ahead of the messages may take this long: Lambda's initialisation ends after ten seconds, and messages wait.
 const WARM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a job whose model's keys are all out of use fails.
@@ -161,10 +161,7 @@ impl Worker {
     /// somebody else has seen to its job: it must use no slot up. The claim decides all the same, so that nothing is lost
     /// when they cannot be read.
     pub(crate) async fn unclaimable(&self, ids: &[JobId]) -> HashMap<JobId, (Job, RefusedClaim)> {
-        let jobs = self.jobs.read_many(ids).await.unwrap_or_else(|error| {
-            tracing::warn!(error = %error, "the messages' jobs could not be read ahead of their slots");
-            Vec::new()
-        });
+        let jobs = in_time("the table of jobs", self.jobs.read_many(ids)).await.unwrap_or_default();
         let (at, bounds) = (now(), self.rules.bounds);
         let refused = jobs.into_iter().filter_map(|job| match unclaimable(&job, at, bounds)? {
             RefusedClaim::Early(_) => None,

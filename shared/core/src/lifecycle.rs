@@ -48,7 +48,7 @@ pub enum Command {
     Defer {
         /// The attempt as seen.
         attempt: u32,
-        /// Not claimed before then.
+        /// Its turn.
         not_before: Timestamp,
         /// What it waits for.
         reason: WaitReason,
@@ -68,7 +68,7 @@ pub enum Command {
         attempt: u32,
         /// Waits since now.
         now: Timestamp,
-        /// Not claimed before then.
+        /// Its turn.
         not_before: Timestamp,
         /// What it waits for.
         reason: WaitReason,

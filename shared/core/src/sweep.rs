@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::job::{Job, Pending, Processing, Stage};
+use crate::job::{Job, Pending, Processing, Stage, WaitReason};
 use crate::job_error::{JobErrorCode, JobFailure};
 use crate::lifecycle::{
     Bounds, Command, End, Ending, Seen, SeenProcessing, deadline_over, expires_at, next_wake,
@@ -129,6 +129,10 @@ pub fn paced(job: &Job, action: SweepAction, pace: &mut Pace, now: Timestamp, ru
     }
     let starts_at = turn.reason.wakes_at(turn.at).max(now.plus(*delay));
     if !turn.is_firm || starts_at > now.plus(rules.ahead) {
+        if pending.reason == WaitReason::Retry && pending.not_before > now {
+            // The pause after its failure binds whoever comes with a slot, as its turn would not.
+            return SweepAction::Leave;
+        }
         let over_at = over_at(job, pending, rules);
         let not_before = starts_at.min(over_at).min(now.plus(WAIT_LOOK));
         let command = Command::Defer { attempt: job.attempt, not_before, reason: turn.reason };

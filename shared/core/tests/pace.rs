@@ -246,6 +246,15 @@ fn a_message_goes_out_for_its_turn_within_the_look_and_otherwise_the_job_waits_o
 }
 
 #[test]
+fn a_pause_after_a_failure_is_not_made_a_turn() {
+    let (scopes, keys) = pool(&[1]);
+    let paused_until = |second| job(1, common::paused(at(500), at(second)));
+    let pace = || pace(&scopes, &keys, &open(1_025), &[]);
+    assert_eq!(look(&paused_until(1_015), &mut pace()), SweepAction::Leave);
+    assert!(matches!(look(&paused_until(1_000), &mut pace()), SweepAction::Wait { .. }));
+}
+
+#[test]
 fn no_job_waits_for_its_turn_past_its_end() {
     let (scopes, keys) = pool(&[1]);
     let not_before = |job: &Job, breaker: &Breaker| match look(job, &mut pace(&scopes, &keys, breaker, &[])) {

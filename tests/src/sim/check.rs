@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use darkroom::audit::audit;
-use darkroom_aws::{Entry, JobTable, LedgerTable};
+use darkroom_aws::{Entry, JobTable, LedgerTable, now};
 use darkroom_core::id::JobId;
 use darkroom_core::job::{Job, Outcome, Stage};
 use darkroom_core::limits::CALLS_MAX;
@@ -52,15 +52,17 @@ impl Check {
         Ok(self.jobs.scan().await?.jobs)
     }
 
-    /// Looks at everything.
-    pub(crate) async fn look(&self) {
-        let found =
-            self.found().await.unwrap_or_else(|error| vec![format!("the stores do not answer: {error}")]);
+    /// Looks at everything after a write of this function.
+    pub(crate) async fn look(&self, function: &str) {
+        let found = self
+            .found(function)
+            .await
+            .unwrap_or_else(|error| vec![format!("the stores do not answer: {error}")]);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.broken.extend(found.into_iter().map(Broken));
     }
 
-    async fn found(&self) -> anyhow::Result<Vec<String>> {
+    async fn found(&self, function: &str) -> anyhow::Result<Vec<String>> {
         // I1, I2: the books.
         let mut found = audit(&self.jobs, &self.ledger).await?.faults;
         let jobs = self.jobs().await?;
@@ -81,7 +83,7 @@ impl Check {
         for job in jobs {
             found.extend(self.of_job(&job));
             if let Some(before) = seen.jobs.insert(job.id.to_string(), job.clone()) {
-                found.extend(of_step(&before, &job));
+                found.extend(of_step(&before, &job, function));
             }
         }
         Ok(found)
@@ -100,7 +102,11 @@ impl Check {
     }
 }
 
-fn of_step(before: &Job, after: &Job) -> Option<String> {
+fn of_step(before: &Job, after: &Job, function: &str) -> Option<String> {
+    let is_leased = matches!(&before.stage, Stage::Processing(held) if held.lease_until > now());
+    if function == "sweeper" && is_leased && before != after {
+        return Some(format!("I8: {} was swept while its worker lived", after.id));
+    }
     if after.attempt < before.attempt || after.version < before.version {
         return Some(format!("I5: {} went back", after.id));
     }

@@ -89,6 +89,14 @@ pub struct Step {
     pub name: String,
     /// What it met.
     pub fault: Option<Fault>,
+    is_write: bool,
+}
+
+impl Step {
+    /// Whether a store has such an answer to it.
+    pub fn can_meet(&self, fault: Fault) -> bool {
+        fault != Fault::Conflict || self.is_write
+    }
 }
 
 /// A call to a store.
@@ -157,9 +165,12 @@ impl Stores {
     /// Takes note of a function's call, and says what happens to it.
     pub(crate) fn step(&self, function: &str, call: &Call) -> Option<Fault> {
         let (mut state, run) = (self.state(), elapsed());
-        let fault = self.plan.fault(state.steps.len(), run).filter(|fault| call.can_meet(*fault));
         let at_ms = u64::try_from(run.as_millis()).unwrap_or(u64::MAX);
-        state.steps.push(Step { at_ms, name: format!("{function}: {}", call.step()), fault });
+        let name = format!("{function}: {}", call.step());
+        let mut step = Step { at_ms, name, fault: None, is_write: call.is_write() };
+        step.fault = self.plan.fault(state.steps.len(), run).filter(|fault| step.can_meet(*fault));
+        let fault = step.fault;
+        state.steps.push(step);
         fault
     }
 
@@ -223,16 +234,20 @@ impl Stores {
         received.collect()
     }
 
-    /// Deletes what was done, and shows the rest again.
+    /// Deletes what was done; the rest comes again when it is visible again.
     pub(crate) fn acknowledge(&self, received: &[Message], failed: &[u64]) {
-        let (mut state, at) = (self.state(), now());
-        let is_received = |message: &Message| received.iter().any(|other| other.id == message.id);
-        state.messages.retain(|message| !is_received(message) || failed.contains(&message.id));
-        for message in state.messages.iter_mut().filter(|message| failed.contains(&message.id)) {
-            message.visible_at = at;
-        }
+        let is_done = |message: &Message| {
+            received.iter().any(|other| other.id == message.id) && !failed.contains(&message.id)
+        };
+        self.state().messages.retain(|message| !is_done(message));
     }
 
+    /// Messages that wait or are with a worker.
+    pub(crate) fn messages(&self) -> usize {
+        self.state().messages.len()
+    }
+
+    /// Messages that were given up.
     pub(crate) fn dead_letters(&self) -> usize {
         self.state().dead_letters.len()
     }
@@ -265,10 +280,6 @@ impl Call {
     pub(crate) fn is_write(&self) -> bool {
         let is_write = ["PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems"];
         self.service == Service::DynamoDb && is_write.contains(&self.operation.as_str())
-    }
-
-    fn can_meet(&self, fault: Fault) -> bool {
-        fault != Fault::Conflict || self.is_write()
     }
 
     /// What is answered in the store's place; `None` when this store has no such answer to this call.

@@ -121,12 +121,13 @@ impl Wire {
 }
 
 impl Wire {
+    /// What the store makes of it; every write is followed by a look at everything.
     async fn answer(&self, call: &Call) -> Answer {
         let answer = self.stores.answer(call);
         if let Some(check) = &self.check
             && call.is_write()
         {
-            check.look().await;
+            check.look(self.process.as_ref().map_or("", |process| process.function)).await;
         }
         answer
     }

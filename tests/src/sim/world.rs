@@ -1,7 +1,7 @@
 //! The functions, what starts them, and who calls them.
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value gives null, never a panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -54,6 +54,10 @@ struct Parts {
     idle: Mutex<Vec<(Process, Arc<Worker>)>>,
     /// Whether messages are received.
     consuming: AtomicBool,
+    /// Whether the schedule is on.
+    scheduled: AtomicBool,
+    /// The ids of the jobs that were accepted.
+    accepted: Mutex<BTreeSet<String>>,
 }
 
 impl World {
@@ -86,6 +90,8 @@ impl World {
             ledger,
             idle: Mutex::default(),
             consuming: AtomicBool::new(true),
+            scheduled: AtomicBool::new(true),
+            accepted: Mutex::default(),
         }));
         tokio::spawn(world.clone().map_messages());
         tokio::spawn(world.clone().keep_schedule());
@@ -125,26 +131,46 @@ impl World {
         self.0.check.jobs().await
     }
 
-    /// Lets time pass until every job is settled, at most so long, and then until what is late has come.
+    /// Lets time pass until every job is settled, at most so long, and then until what is late has come and every message is
+    /// gone.
     ///
     /// # Errors
-    /// When one is not settled by then (I3).
+    /// When a job was accepted and is not there, or is not settled by then (I3), or when a message was given up.
     pub async fn settle(&self, at_most: Duration) -> anyhow::Result<Vec<Job>> {
+        self.settled(at_most).await?;
+        if self.steps().iter().any(|step| step.fault == Some(Fault::Late)) {
+            pass(LATE).await;
+            self.settled(at_most).await?;
+        }
+        // A message that a killed worker had comes again; nothing is left that a sweep could do.
+        self.0.scheduled.store(false, Ordering::Relaxed);
+        self.consume(true);
+        let until = now().plus(VISIBILITY_TIMEOUT * 2);
+        while self.0.stores.messages() > 0 && now() < until {
+            pass(SWEEP).await;
+        }
+        let (left, given_up) = (self.0.stores.messages(), self.0.stores.dead_letters());
+        ensure!(left == 0 && given_up == 0, "{left} messages are left, {given_up} were given up");
+        let jobs = self.jobs().await?;
+        let accepted = self.0.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: Vec<_> =
+            accepted.iter().filter(|id| jobs.iter().all(|job| job.id.as_str() != *id)).collect();
+        ensure!(lost.is_empty(), "I3: accepted and lost: {lost:?}");
+        Ok(jobs)
+    }
+
+    async fn settled(&self, at_most: Duration) -> anyhow::Result<()> {
         let until = now().plus(at_most);
         loop {
             let jobs = self.jobs().await?;
             let left = jobs.iter().filter(|job| job.settlement().is_none());
             let left: Vec<_> = left.map(|job| format!("{} {}", job.id, job.status().as_str())).collect();
             if left.is_empty() && !jobs.is_empty() {
-                break;
+                return Ok(());
             }
             ensure!(now() < until, "I3: not settled in {at_most:?}: {left:?}");
             pass(Duration::from_secs(1)).await;
         }
-        if self.steps().iter().any(|step| step.fault == Some(Fault::Late)) {
-            pass(LATE).await;
-        }
-        self.jobs().await
     }
 
     /// Every call to a store so far, as a name of what it does.
@@ -155,11 +181,6 @@ impl World {
     /// What did not hold.
     pub fn broken(&self) -> Vec<Broken> {
         self.0.check.broken()
-    }
-
-    /// Messages that were given up.
-    pub fn dead_letters(&self) -> usize {
-        self.0.stores.dead_letters()
     }
 
     /// A new process of a function; `None` when the template's settings do not start it.
@@ -227,7 +248,7 @@ impl World {
 
     /// The schedule: a sweep each minute.
     async fn keep_schedule(self) {
-        loop {
+        while self.0.scheduled.load(Ordering::Relaxed) {
             pass(SWEEP).await;
             let world = self.clone();
             tokio::spawn(async move {
@@ -276,7 +297,10 @@ impl Client {
         };
         let (status, answer) = self.ask("submit", || request().body(Body::from(body.to_string()))).await?;
         ensure!(status == 202, "{status} {answer}");
-        Ok(answer["id"].as_str().unwrap_or_default().to_owned())
+        let id = answer["id"].as_str().unwrap_or_default().to_owned();
+        let accepted = &self.world.0.accepted;
+        accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        Ok(id)
     }
 
     /// Asks to end a job; the status of the answer.

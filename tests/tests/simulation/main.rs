@@ -32,8 +32,13 @@ trait Scenario: AsyncFn(&World) -> anyhow::Result<()> + Copy {}
 impl<T: AsyncFn(&World) -> anyhow::Result<()> + Copy> Scenario for T {}
 
 fn simulate(seed: u64, plan: Plan, scenario: impl Scenario) -> anyhow::Result<Run> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    // One picture is painted at a time: which of two is done first would be the machine's choice.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let world = World::start(seed, plan).await?;
         scenario(&world).await?;
@@ -59,11 +64,11 @@ async fn submit_for(world: &World, deadline: Duration) -> anyhow::Result<String>
     world.client("alice").submit("k", &body).await
 }
 
-/// The run's calls by number, the first few of each name.
-fn points(steps: &[Step]) -> Vec<usize> {
+/// The run's calls by number, from this one on, the first few of each name.
+fn points(steps: &[Step], from: usize) -> Vec<usize> {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut points = Vec::new();
-    for (at, step) in steps.iter().enumerate() {
+    for (at, step) in steps.iter().enumerate().skip(from) {
         let times = seen.entry(&step.name).or_insert(0);
         *times += 1;
         if *times <= REPEATS {
@@ -85,14 +90,17 @@ fn enumerate(
     let recorded = simulate(1, Plan::At(base.clone()), scenario).context("without a further fault")?;
     ensure!(recorded.statuses.iter().all(|status| expected.contains(status)), "{:?}", recorded.statuses);
     let (mut runs, mut failures) = (0, Vec::new());
-    for at in points(&recorded.steps).into_iter().filter(|at| *at >= from) {
+    for at in points(&recorded.steps, from) {
         let name = &recorded.steps[at].name;
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.into_iter().filter(|fault| recorded.steps[at].can_meet(*fault)) {
             let plan = base.iter().copied().chain([(at, fault)]).collect();
             runs += 1;
             let found = match simulate(1, Plan::At(plan), scenario) {
-                Ok(run) if run.steps[at].name != *name => Some("the point was not hit".to_owned()),
-                Ok(run) if run.statuses.iter().all(|status| expected.contains(status)) => None,
+                Ok(run) if run.steps[at].name != *name || run.steps[at].fault != Some(fault) => {
+                    Some("the point was not hit".to_owned())
+                }
+                // One key, one job (I12).
+                Ok(run) if run.statuses.len() == 1 && expected.contains(&run.statuses[0]) => None,
                 Ok(run) => Some(format!("{:?}", run.statuses)),
                 Err(error) => Some(format!("{error:#}")),
             };

@@ -78,7 +78,7 @@ async fn killed_workers_lose_no_job_and_settle_none_twice() -> anyhow::Result<()
     Ok(())
 }
 
-/// A record that a fast clock has made may not be drawn yet when its message comes: the worker waits for that moment. No
+/// A pause after a failure lasts a little longer by the worker's clock than by the sender's: the worker waits for its end. No
 /// sweeper runs here that would send the message again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_comes_a_little_early_is_not_lost() -> anyhow::Result<()> {
