@@ -9,5 +9,5 @@ mod wire;
 mod world;
 
 pub use check::Broken;
-pub use stores::{Fault, Plan, Step};
+pub use stores::{Fault, Plan, Planned, Step};
 pub use world::{Client, World};

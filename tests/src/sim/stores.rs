@@ -34,6 +34,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether the SDK tries a call again that has met it.
+    pub const fn is_tried_again(self) -> bool {
+        matches!(self, Self::Dropped | Self::AnswerLost | Self::Throttled | Self::Failed | Self::Late)
+    }
+
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::KilledBefore,
@@ -47,11 +52,22 @@ impl Fault {
     ];
 }
 
+/// A fault that is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// The number of the call that meets it.
+    pub at: usize,
+    /// What it meets.
+    pub fault: Fault,
+    /// Whether the SDK's further tries of the call meet it too: then the handler hears of it.
+    pub in_all_tries: bool,
+}
+
 /// Which calls meet a fault.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
-    /// These, by their numbers in the run.
-    At(Vec<(usize, Fault)>),
+    /// These.
+    At(Vec<Planned>),
     /// Any, with this probability, until the run has lasted so long.
     Random {
         /// 0 to 1.
@@ -65,16 +81,16 @@ impl Plan {
     /// No fault.
     pub const NONE: Self = Self::At(Vec::new());
 
-    fn fault(&self, at: usize, run: Duration) -> Option<Fault> {
+    fn fault(&self, at: usize, run: Duration) -> Option<Planned> {
         match self {
-            Self::At(planned) => planned.iter().find(|(step, _)| *step == at).map(|(_, fault)| *fault),
+            Self::At(planned) => planned.iter().find(|planned| planned.at == at).copied(),
             Self::Random { probability, until } => {
                 let is_met = run < *until && random_fraction() < *probability;
                 let share = 1.0 / Fault::ALL.len() as f64;
-                let which = random_fraction();
+                let (which, in_all_tries) = (random_fraction(), random_fraction() < 0.3);
                 let mut faults = (1_u32..).zip(Fault::ALL);
                 let drawn = faults.find(|(number, _)| which < share * f64::from(*number));
-                drawn.filter(|_| is_met).map(|(_, fault)| fault)
+                drawn.filter(|_| is_met).map(|(_, fault)| Planned { at, fault, in_all_tries })
             }
         }
     }
@@ -106,6 +122,8 @@ pub(crate) struct Call {
     pub(crate) operation: String,
     pub(crate) path: String,
     pub(crate) if_none_match: bool,
+    /// The SDK's name for the call, the same in each of its tries.
+    pub(crate) invocation: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -144,6 +162,8 @@ struct State {
     dead_letters: Vec<Message>,
     sent: u64,
     steps: Vec<Step>,
+    /// What every try of a call meets, by the SDK's name for the call.
+    stubborn: BTreeMap<String, Fault>,
 }
 
 /// The stores of one run.
@@ -168,8 +188,12 @@ impl Stores {
         let at_ms = u64::try_from(run.as_millis()).unwrap_or(u64::MAX);
         let name = format!("{function}: {}", call.step());
         let mut step = Step { at_ms, name, fault: None, is_write: call.is_write() };
-        step.fault = self.plan.fault(state.steps.len(), run).filter(|fault| step.can_meet(*fault));
-        let fault = step.fault;
+        let planned = self.plan.fault(state.steps.len(), run).filter(|planned| step.can_meet(planned.fault));
+        if let Some(planned) = planned.filter(|planned| planned.in_all_tries) {
+            state.stubborn.insert(call.invocation.clone(), planned.fault);
+        }
+        let fault = state.stubborn.get(&call.invocation).copied().or(planned.map(|planned| planned.fault));
+        step.fault = fault;
         state.steps.push(step);
         fault
     }

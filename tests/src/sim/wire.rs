@@ -147,8 +147,9 @@ fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
     let target = request.headers().get("x-amz-target").unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
     let if_none_match = request.headers().get("if-none-match").is_some();
+    let invocation = request.headers().get("amz-sdk-invocation-id").unwrap_or_default().to_owned();
     let body = request.body().bytes().unwrap_or_default().to_vec();
-    Ok(Call { service, operation, path: uri.path().to_owned(), if_none_match, body })
+    Ok(Call { service, operation, path: uri.path().to_owned(), if_none_match, invocation, body })
 }
 
 fn response(answer: Answer) -> HttpResponse {
