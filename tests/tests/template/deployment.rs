@@ -32,9 +32,9 @@ const READERS: [(&str, Reader); 9] = [
     ("SweepRules::read(environment)", |environment| SweepRules::read(environment).map(drop)),
 ];
 
-/// Reads a function's settings as its `main.rs` does at its start.
+/// Reads a function's settings as its `lib.rs` does at its start.
 fn start(binary: &str, environment: &Environment<'_>) -> Result<(), ConfigError> {
-    let source = read(&format!("functions/{binary}/src/main.rs"));
+    let source = read(&format!("functions/{binary}/src/lib.rs"));
     let called = READERS.iter().filter(|(words, _)| source.contains(words));
     called.into_iter().try_for_each(|(_, reader)| reader(environment))
 }
