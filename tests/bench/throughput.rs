@@ -124,7 +124,6 @@ impl Run {
         let last = calls.iter().map(|call| call.at + call.took).max().unwrap_or_default();
         let in_flight = gemini.in_flight_max();
         stack.finish().await?;
-        gemini.shutdown();
         Ok(Measured { span: last.saturating_sub(first), in_flight, usage, requests })
     }
 

@@ -298,11 +298,6 @@ impl StandIn {
         self.state().log.clear();
     }
 
-    /// Stops taking connections and waits until that is so.
-    pub fn shutdown(self) {
-        drop(self.server);
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

@@ -3,7 +3,7 @@
 use darkroom_aws::clients::{Access, Clients, Endpoints};
 use darkroom_aws::{JobTable, KeyTable, LedgerTable, SecretBox};
 use darkroom_local_aws::{Credentials, LocalAws, Settings};
-use darkroom_template::{Names, Template};
+use darkroom_template::{Names, Stack, Template};
 use tempfile::TempDir;
 
 /// Tables as the template describes them, on a local AWS of their own.
@@ -43,6 +43,24 @@ pub fn clients(endpoints: Endpoints) -> Clients {
     })
 }
 
+/// The stack of this name that the template describes, its queues at this endpoint.
+///
+/// # Errors
+/// When the template is broken.
+pub fn stack(name: &str, sqs_endpoint: &str) -> anyhow::Result<Stack> {
+    let parameters = [("JwtIssuer", "https://localhost"), ("JwtAudience", "test")];
+    let names = Names {
+        stack: name.to_owned(),
+        region: "us-east-1".to_owned(),
+        account: "000000000000".to_owned(),
+        partition: "aws".to_owned(),
+        queue_url_prefix: sqs_endpoint.to_owned(),
+        api_url: "http://127.0.0.1".to_owned(),
+        parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    };
+    Ok(Template::parse(include_str!("../../infra/template.yaml"))?.stack(&names)?)
+}
+
 impl TestStores {
     /// Starts them.
     ///
@@ -55,17 +73,7 @@ impl TestStores {
             secret_access_key: darkroom::connect::LOCAL_SECRET_KEY.to_owned(),
         };
         let aws = LocalAws::start(Settings::new(folder.path(), credentials)).await?;
-        let parameters = [("JwtIssuer", "https://localhost"), ("JwtAudience", "test")];
-        let names = Names {
-            stack: "test".to_owned(),
-            region: "us-east-1".to_owned(),
-            account: "000000000000".to_owned(),
-            partition: "aws".to_owned(),
-            queue_url_prefix: aws.sqs_endpoint().to_owned(),
-            api_url: "http://127.0.0.1".to_owned(),
-            parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        };
-        let stack = Template::parse(include_str!("../../infra/template.yaml"))?.stack(&names)?;
+        let stack = stack("test", aws.sqs_endpoint())?;
         for table in &stack.tables {
             aws.ensure_table(table.create_table.clone(), table.ttl_attribute.as_deref()).await?;
         }

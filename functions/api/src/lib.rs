@@ -49,10 +49,12 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
     })
 }
 
-/// Opens the connection to DynamoDB and sees to it that the clock is right during initialisation.
-///
-/// # Errors
-/// When DynamoDB does not answer.
-pub async fn warm(api: &Api) -> Result<(), StoreError> {
-    read_clock(&api.keys).await
+impl Api {
+    /// Opens the connection to DynamoDB and sees to it that the clock is right during initialisation.
+    ///
+    /// # Errors
+    /// When DynamoDB does not answer.
+    pub async fn warm(&self) -> Result<(), StoreError> {
+        read_clock(&self.keys).await
+    }
 }

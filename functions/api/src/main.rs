@@ -1,6 +1,6 @@
 //! Api's process.
 
-use api::{Api, router, warm};
+use api::{Api, router};
 use darkroom_aws::clients::{Access, Clients};
 use darkroom_aws::config::{ConfigError, Environment};
 use lambda_http::{Error, run, tracing};
@@ -11,7 +11,7 @@ async fn main() -> Result<(), Error> {
     let api = start().inspect_err(|error| {
         tracing::error!(error = %error, "api does not start: correct the setting and deploy again");
     })?;
-    if let Err(error) = warm(&api).await {
+    if let Err(error) = api.warm().await {
         tracing::warn!(error = %error, "the connections could not be opened ahead of the first request");
     }
     run(router(api)).await

@@ -155,6 +155,7 @@ impl Worker {
         let left = invocation.ends_at.since(started_at).saturating_sub(AFTER_CALL);
         let timeout = self.rules.call_timeout(provider).min(left);
         let answer = tokio::select! {
+            // An answer that is there is never kept waiting.
             biased;
             answer = self.providers.get(provider).draw(request, timeout) => answer,
             never = self.keep_showing(held, &progress) => match never {},

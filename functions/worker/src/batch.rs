@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use darkroom_core::message::Message;
+use darkroom_core::message::{JobMessage, Message, MessageError};
 use darkroom_core::time::Timestamp;
 use lambda_runtime::{Error, LambdaEvent};
 use serde::{Deserialize, Serialize};
@@ -41,40 +41,40 @@ struct Failure {
     message_id: String,
 }
 
+/// The batch's messages with their ids, one of each job: a second one asks for nothing that the first does not, and is done.
+fn messages(batch: Batch) -> Vec<(Result<Message, MessageError>, String)> {
+    let mut jobs = HashSet::new();
+    let parsed = batch.records.into_iter().map(|record| (Message::parse(&record.body), record.message_id));
+    parsed
+        .filter(|(message, _)| of_job(message).is_none_or(|message| jobs.insert(message.job_id.clone())))
+        .collect()
+}
+
+const fn of_job(message: &Result<Message, MessageError>) -> Option<&JobMessage> {
+    match message {
+        Ok(Message::Job(message)) => Some(message),
+        Ok(Message::Probe(_)) | Err(_) => None,
+    }
+}
+
 /// Handles every message of a batch side by side.
 pub async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
     worker.read_clock().await;
     let ends_at = Timestamp::from_millis(event.context.deadline);
     worker.pool.evict_secrets();
-    let messages: Vec<_> = event
-        .payload
-        .records
-        .into_iter()
-        .map(|record| (Message::parse(&record.body), record.message_id))
-        .collect();
-    let of_jobs = || {
-        messages.iter().filter_map(|(message, _)| match message {
-            Ok(Message::Job(message)) => Some(message),
-            Ok(Message::Probe(_)) | Err(_) => None,
-        })
-    };
+    let messages = messages(event.payload);
+    let of_jobs = || messages.iter().filter_map(|(message, _)| of_job(message));
     let ids: Vec<_> = of_jobs().map(|message| message.job_id.clone()).collect();
-    let unclaimable = worker.unclaimable(&ids).await;
-    // Of two messages of one job only one can draw it.
-    let mut asking = HashSet::new();
-    let asking = of_jobs().filter(|message| {
-        !unclaimable.contains_key(&message.job_id) && asking.insert(message.job_id.clone())
-    });
-    let invocation = Arc::new(Invocation::new(ends_at, asking.map(|message| message.model.clone())));
+    let mut unclaimable = worker.unclaimable(&ids).await;
+    let wanting = of_jobs().filter(|message| !unclaimable.contains_key(&message.job_id));
+    let models = wanting.map(|message| message.model.clone());
+    let invocation = Arc::new(Invocation::new(ends_at, models));
     let mut running = JoinSet::new();
     let mut unanswered: Vec<String> = Vec::new();
     for (message, message_id) in messages {
         unanswered.push(message_id.clone());
         let (worker, invocation) = (worker.clone(), invocation.clone());
-        let refused = match &message {
-            Ok(Message::Job(message)) => unclaimable.get(&message.job_id).cloned(),
-            Ok(Message::Probe(_)) | Err(_) => None,
-        };
+        let refused = of_job(&message).and_then(|message| unclaimable.remove(&message.job_id));
         running.spawn(async move {
             let done = match message {
                 Ok(Message::Job(message)) => Box::pin(worker.draw(&message, refused, &invocation)).await,
@@ -91,6 +91,7 @@ pub async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<An
     let (mut beat, mut has_beaten) = (Box::pin(worker.beat_soon()), false);
     loop {
         let handled = tokio::select! {
+            // In order, so that nothing but the messages decides what is done next.
             biased;
             handled = running.join_next() => handled,
             () = &mut beat, if !has_beaten => {

@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     runs: usize,
     /// Seconds of the provider's minute.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minute: u64,
     /// Messages per invocation, instead of as many as put the run's jobs in hand, in tens and at least 10.
     #[arg(long, value_name = "N")]

@@ -95,7 +95,6 @@ impl Setup {
         let figures = Figures::of(&gemini.calls());
         let failed = plan.jobs - gemini.pictures_by_prompt().len();
         stack.finish().await?;
-        gemini.shutdown();
         let floor = self.floor(&figures, &before);
         let jobs = plan.jobs;
         let measured = Measured { figures, floor, jobs, failed, errors, submitting, drawing, stolen };

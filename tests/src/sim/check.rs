@@ -1,7 +1,6 @@
 //! What must be true after every write (the invariants' numbers are those of ARCHITECTURE.md).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use darkroom::audit::audit;
@@ -12,16 +11,6 @@ use darkroom_core::limits::CALLS_MAX;
 use sha2::{Digest as _, Sha256};
 
 use super::stores::Stores;
-
-/// An invariant that does not hold, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken(pub String);
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Looks at the stores after every write.
 pub(crate) struct Check {
@@ -34,7 +23,8 @@ pub(crate) struct Check {
 #[derive(Default)]
 struct Seen {
     jobs: BTreeMap<String, Job>,
-    broken: Vec<Broken>,
+    /// Invariants that did not hold, in words.
+    broken: Vec<String>,
 }
 
 impl Check {
@@ -43,7 +33,7 @@ impl Check {
     }
 
     /// What was found so far.
-    pub(crate) fn broken(&self) -> Vec<Broken> {
+    pub(crate) fn broken(&self) -> Vec<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).broken.clone()
     }
 
@@ -59,7 +49,7 @@ impl Check {
             .await
             .unwrap_or_else(|error| vec![format!("the stores do not answer: {error}")]);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.broken.extend(found.into_iter().map(Broken));
+        seen.broken.extend(found);
     }
 
     async fn found(&self, function: &str) -> anyhow::Result<Vec<String>> {

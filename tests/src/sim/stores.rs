@@ -1,100 +1,18 @@
-//! Tables, pictures and the queue in memory, and the one fault of a run.
+//! Tables, pictures and the queue in memory, and the steps of a run.
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value gives null, never a panic")]
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use darkroom_aws::{now, random_fraction};
+use darkroom_aws::now;
 use darkroom_core::time::Timestamp;
 use darkroom_local_aws::Engine;
 use serde_json::{Value, json};
 
+use super::call::{Answer, Call, Service};
+use super::fault::{Fault, Plan};
 use super::time::elapsed;
-
-/// What may happen to one call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// The process dies before it is sent.
-    KilledBefore,
-    /// It is done; the process dies before the answer.
-    KilledAfter,
-    /// The connection breaks before it is sent.
-    Dropped,
-    /// It is done, and its answer is lost.
-    AnswerLost,
-    /// It is refused for its rate.
-    Throttled,
-    /// The store fails.
-    Failed,
-    /// Another transaction writes the same item.
-    Conflict,
-    /// It hangs, and is done when every lease is over.
-    Late,
-}
-
-impl Fault {
-    /// Whether the SDK tries a call again that has met it.
-    pub const fn is_tried_again(self) -> bool {
-        matches!(self, Self::Dropped | Self::AnswerLost | Self::Throttled | Self::Failed | Self::Late)
-    }
-
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::KilledBefore,
-        Self::KilledAfter,
-        Self::Dropped,
-        Self::AnswerLost,
-        Self::Throttled,
-        Self::Failed,
-        Self::Conflict,
-        Self::Late,
-    ];
-}
-
-/// A fault that is planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// The number of the call that meets it.
-    pub at: usize,
-    /// What it meets.
-    pub fault: Fault,
-    /// Whether the SDK's further tries of the call meet it too: then the handler hears of it.
-    pub in_all_tries: bool,
-}
-
-/// Which calls meet a fault.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Plan {
-    /// These.
-    At(Vec<Planned>),
-    /// Any, with this probability, until the run has lasted so long.
-    Random {
-        /// 0 to 1.
-        probability: f64,
-        /// From the run's start.
-        until: Duration,
-    },
-}
-
-impl Plan {
-    /// No fault.
-    pub const NONE: Self = Self::At(Vec::new());
-
-    fn fault(&self, at: usize, run: Duration) -> Option<Planned> {
-        match self {
-            Self::At(planned) => planned.iter().find(|planned| planned.at == at).copied(),
-            Self::Random { probability, until } => {
-                let is_met = run < *until && random_fraction() < *probability;
-                let share = 1.0 / Fault::ALL.len() as f64;
-                let (which, in_all_tries) = (random_fraction(), random_fraction() < 0.3);
-                let mut faults = (1_u32..).zip(Fault::ALL);
-                let drawn = faults.find(|(number, _)| which < share * f64::from(*number));
-                drawn.filter(|_| is_met).map(|(_, fault)| Planned { at, fault, in_all_tries })
-            }
-        }
-    }
-}
 
 /// A call that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,32 +33,6 @@ impl Step {
     }
 }
 
-/// A call to a store.
-#[derive(Clone, Debug)]
-pub(crate) struct Call {
-    pub(crate) service: Service,
-    pub(crate) operation: String,
-    pub(crate) path: String,
-    pub(crate) if_none_match: bool,
-    /// The SDK's name for the call, the same in each of its tries.
-    pub(crate) invocation: String,
-    pub(crate) body: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Service {
-    DynamoDb,
-    S3,
-    Sqs,
-}
-
-/// What a store answers.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: String,
-}
-
 /// A message that waits or is with a worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
@@ -150,8 +42,6 @@ pub(crate) struct Message {
     pub(crate) receives: u32,
 }
 
-/// Longer than any lease: what is done then is done by nobody who still holds anything.
-pub(crate) const LATE: Duration = Duration::from_secs(250);
 /// SQS gives a message up after so many receives.
 const RECEIVES_MAX: u32 = 5;
 
@@ -275,98 +165,4 @@ impl Stores {
     pub(crate) fn dead_letters(&self) -> usize {
         self.state().dead_letters.len()
     }
-}
-
-impl Answer {
-    fn xml(status: u16, code: &str) -> Self {
-        Self { status, body: format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>") }
-    }
-}
-
-impl Call {
-    /// A name for what it does, whatever the values.
-    fn step(&self) -> String {
-        let request: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        match self.service {
-            Service::S3 => "PutObject".to_owned(),
-            Service::Sqs => self.operation.clone(),
-            Service::DynamoDb => {
-                let changes = match request["TransactItems"].as_array() {
-                    Some(actions) => actions.iter().map(of_action).collect::<Vec<_>>().join(" + "),
-                    None => of_write(&request),
-                };
-                format!("{} {changes}", self.operation)
-            }
-        }
-    }
-
-    /// Whether it changes a table.
-    pub(crate) fn is_write(&self) -> bool {
-        let is_write = ["PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems"];
-        self.service == Service::DynamoDb && is_write.contains(&self.operation.as_str())
-    }
-
-    /// What is answered in the store's place; `None` when this store has no such answer to this call.
-    pub(crate) fn refusal(&self, fault: Fault) -> Option<Answer> {
-        let dynamodb = |name: &str, more: Value| {
-            let mut body =
-                json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": name});
-            if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
-                body.extend(more);
-            }
-            Answer { status: 400, body: body.to_string() }
-        };
-        Some(match (fault, self.service) {
-            (Fault::Throttled, Service::DynamoDb) => {
-                dynamodb("ProvisionedThroughputExceededException", Value::Null)
-            }
-            (Fault::Throttled, Service::S3) => Answer::xml(503, "SlowDown"),
-            (Fault::Throttled, Service::Sqs) => Answer {
-                status: 400,
-                body: json!({"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slower"})
-                    .to_string(),
-            },
-            (Fault::Failed, Service::S3) => Answer::xml(500, "InternalError"),
-            (Fault::Failed, _) => Answer {
-                status: 500,
-                body: json!({"__type": "InternalServerError", "message": "the store failed"}).to_string(),
-            },
-            (Fault::Conflict, _) if self.operation == "TransactWriteItems" => {
-                let request: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-                let actions = request["TransactItems"].as_array().map_or(0, Vec::len);
-                let reasons: Vec<_> = (0..actions)
-                    .map(|at| json!({"Code": if at == 0 { "TransactionConflict" } else { "None" }}))
-                    .collect();
-                dynamodb("TransactionCanceledException", json!({"CancellationReasons": reasons}))
-            }
-            (Fault::Conflict, _) => dynamodb("TransactionConflictException", Value::Null),
-            _ => return None,
-        })
-    }
-}
-
-fn of_action(action: &Value) -> String {
-    let Some((kind, write)) = action.as_object().and_then(|action| action.iter().next()) else {
-        return String::new();
-    };
-    format!("{kind} {}", of_write(write))
-}
-
-/// The table, and what a write sets or a read asks for.
-fn of_write(request: &Value) -> String {
-    let table = request["TableName"].as_str().or_else(|| {
-        request["RequestItems"].as_object().and_then(|tables| tables.keys().next()).map(String::as_str)
-    });
-    let expressions = ["UpdateExpression", "KeyConditionExpression"];
-    let changed = expressions.iter().filter_map(|name| request[*name].as_str()).flat_map(names);
-    let mut words: Vec<_> = table.into_iter().chain(request["IndexName"].as_str()).chain(changed).collect();
-    words.dedup();
-    words.join(" ")
-}
-
-/// The aliases of attributes in an expression, without those that every write sets.
-fn names(expression: &str) -> impl Iterator<Item = &str> {
-    let words =
-        expression.split(|letter: char| !(letter.is_alphanumeric() || letter == '_' || letter == '#'));
-    words.filter_map(|word| word.strip_prefix('#')).filter(|name| !["op", "ver"].contains(name))
 }

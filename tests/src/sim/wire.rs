@@ -15,9 +15,11 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use darkroom_aws::clients::{Access, Clients, Endpoints};
 
+use super::call::{Answer, Call, Service};
 use super::check::Check;
+use super::fault::{Fault, LATE};
 use super::process::Process;
-use super::stores::{Answer, Call, Fault, LATE, Service, Stores};
+use super::stores::Stores;
 use super::time::pass;
 
 /// Half of a round trip.
@@ -69,7 +71,7 @@ impl HttpConnector for Wire {
             let call = read(&request)?;
             match &wire.process {
                 Some(process) => wire.exchange(process, call).await,
-                None => Ok(response(wire.stores.answer(&call))),
+                None => response(wire.stores.answer(&call)),
             }
         })
     }
@@ -77,8 +79,15 @@ impl HttpConnector for Wire {
 
 impl Wire {
     async fn exchange(&self, process: &Process, call: Call) -> Result<HttpResponse, ConnectorError> {
+        // Others of its tasks may have been about to run when it was killed.
+        if process.is_dead() {
+            return pending().await;
+        }
         let fault = self.stores.step(process.function, &call);
         pass(ONE_WAY).await;
+        if process.is_dead() {
+            return pending().await;
+        }
         match fault {
             Some(Fault::KilledBefore) => {
                 process.kill();
@@ -94,7 +103,7 @@ impl Wire {
                 pending().await
             }
             Some(fault) => match call.refusal(fault) {
-                Some(refusal) => Ok(response(refusal)),
+                Some(refusal) => response(refusal),
                 None => self.done(process, &call, Some(fault)).await,
             },
             None => self.done(process, &call, None).await,
@@ -115,12 +124,10 @@ impl Wire {
                 pending().await
             }
             Some(Fault::AnswerLost) => Err(broken()),
-            _ => Ok(response(answer)),
+            _ => response(answer),
         }
     }
-}
 
-impl Wire {
     /// What the store makes of it; every write is followed by a look at everything.
     async fn answer(&self, call: &Call) -> Answer {
         let answer = self.stores.answer(call);
@@ -152,8 +159,8 @@ fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
     Ok(Call { service, operation, path: uri.path().to_owned(), if_none_match, invocation, body })
 }
 
-fn response(answer: Answer) -> HttpResponse {
-    let status = StatusCode::try_from(answer.status)
-        .unwrap_or_else(|_| StatusCode::try_from(500).unwrap_or_else(|_| unreachable!("500 is a status")));
-    HttpResponse::new(status, SdkBody::from(answer.body))
+fn response(answer: Answer) -> Result<HttpResponse, ConnectorError> {
+    let status =
+        StatusCode::try_from(answer.status).map_err(|error| ConnectorError::user(Box::new(error)))?;
+    Ok(HttpResponse::new(status, SdkBody::from(answer.body)))
 }

@@ -16,7 +16,6 @@ use darkroom_core::id::UserId;
 use darkroom_core::job::Job;
 use darkroom_core::limits::{HTTP_TIMEOUT, SWEEP, SWEEPER_TIMEOUT, VISIBILITY_TIMEOUT, WORKER_TIMEOUT};
 use darkroom_local_aws::Engine;
-use darkroom_template::{Names, Stack, Template};
 use http::Request;
 use http_body_util::BodyExt as _;
 use lambda_http::request::RequestContext;
@@ -27,11 +26,13 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 use worker::Worker;
 
-use super::check::{Broken, Check};
+use super::check::Check;
+use super::fault::{Fault, LATE, Plan};
 use super::process::Process;
-use super::stores::{Fault, LATE, Message, Plan, Step, Stores};
+use super::stores::{Message, Step, Stores};
 use super::time::{begin, pass};
 use super::wire::clients;
+use crate::stores::stack;
 
 /// How often the event source mapping looks for messages.
 const POLL: Duration = Duration::from_millis(200);
@@ -68,7 +69,7 @@ impl World {
     /// When the template or the catalogue is broken.
     pub async fn start(seed: u64, plan: Plan) -> anyhow::Result<Self> {
         begin(seed);
-        let stack = stack()?;
+        let stack = stack("simulated", "http://sqs.simulated")?;
         let engine = Engine::in_memory()?;
         for table in &stack.tables {
             engine.ensure_table(table.create_table.clone(), table.ttl_attribute.as_deref())?;
@@ -179,7 +180,7 @@ impl World {
     }
 
     /// What did not hold.
-    pub fn broken(&self) -> Vec<Broken> {
+    pub fn broken(&self) -> Vec<String> {
         self.0.check.broken()
     }
 
@@ -334,19 +335,4 @@ impl Client {
         }
         anyhow::bail!("{function} gave no answer")
     }
-}
-
-/// The stack that the template describes.
-fn stack() -> anyhow::Result<Stack> {
-    let parameters = [("JwtIssuer", "https://localhost"), ("JwtAudience", "test")];
-    let names = Names {
-        stack: "simulated".to_owned(),
-        region: "us-east-1".to_owned(),
-        account: "000000000000".to_owned(),
-        partition: "aws".to_owned(),
-        queue_url_prefix: "http://sqs.simulated".to_owned(),
-        api_url: "http://127.0.0.1".to_owned(),
-        parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-    };
-    Ok(Template::parse(include_str!("../../../infra/template.yaml"))?.stack(&names)?)
 }

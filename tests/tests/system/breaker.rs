@@ -114,7 +114,6 @@ async fn a_provider_that_is_down_is_probed_once_an_epoch_by_fifty_workers() -> a
     assert_eq!(calls_of(&jobs), gemini.call_count() as u64, "every call is counted on a job");
     breaker_is(&stack, |breaker| matches!(breaker.state, State::Closed { .. })).await?;
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
@@ -139,7 +138,6 @@ async fn a_pool_that_is_used_up_costs_no_attempt_and_is_used_the_second_it_is_fr
     assert!(jobs.iter().all(|job| job["attempts"] == 1), "waiting costs no attempt: {jobs:?}");
     let audit = stack.finish().await?;
     assert_eq!(audit.settled, 30);
-    gemini.shutdown();
     Ok(())
 }
 
@@ -159,6 +157,5 @@ async fn a_probe_that_dies_is_taken_over() -> anyhow::Result<()> {
     assert!(closed.epoch > probing.epoch + 1, "another probe, then closed: {probing:?} {closed:?}");
     all_drawn(&stack, &ids).await?;
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }

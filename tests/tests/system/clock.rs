@@ -51,7 +51,6 @@ async fn call_of(clock_ahead_seconds: i64) -> anyhow::Result<(Timestamp, Duratio
     let early = Duration::from_millis(100);
     assert!(called_at.plus(early) >= slot_at, "for {slot_at} called at {called_at}");
     stack.finish().await?;
-    gemini.shutdown();
     Ok((slot_at, called_at.plus(early).since(slot_at)))
 }
 

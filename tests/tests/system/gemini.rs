@@ -84,7 +84,6 @@ async fn two_hundred_jobs_are_each_drawn_once() -> anyhow::Result<()> {
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (200, 200));
     assert_eq!(audit.users["alice"].balance.spent, 400);
-    gemini.shutdown();
     Ok(())
 }
 
@@ -120,7 +119,6 @@ async fn a_refused_key_is_put_away_and_another_draws() -> anyhow::Result<()> {
         );
         assert_no_secret(&stack)?;
         stack.finish().await?;
-        gemini.shutdown();
     }
     Ok(())
 }
@@ -166,7 +164,6 @@ async fn a_refused_scope_rests_or_is_put_away() -> anyhow::Result<()> {
     let ScopeState::Cooling { until, .. } = state("minute") else { panic!("{:?}", state("minute")) };
     assert!(until > now.plus(Duration::from_secs(100)) && until < now.plus(Duration::from_secs(210)));
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
@@ -211,7 +208,6 @@ async fn jobs_without_a_picture_fail_with_a_reason_and_are_refunded() -> anyhow:
     assert_eq!((&job["status"], &job["attempts"]), (&json!("draft"), &json!(2)), "{job}");
     let audit = stack.finish().await?;
     assert_eq!(audit.users["alice"].balance.spent, 2);
-    gemini.shutdown();
     Ok(())
 }
 
@@ -245,7 +241,6 @@ async fn waiting_for_quota_costs_no_attempt() -> anyhow::Result<()> {
     }
     assert_eq!(gemini.call_count(), 3, "no call was refused: {:?}", gemini.calls_by_outcome());
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
@@ -277,6 +272,5 @@ async fn a_probed_key_shows_what_the_provider_says_of_it_and_draws_nothing() -> 
     }
     assert!(gemini.pictures_by_prompt().is_empty());
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }

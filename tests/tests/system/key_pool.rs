@@ -92,7 +92,6 @@ async fn killed_workers_leave_nothing_stuck_and_never_exceed_the_quota() -> anyh
     assert_eq!(figures.rate_refusals, 0, "{:?}", gemini.calls_by_outcome());
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (JOBS as u64, JOBS as u64));
-    gemini.shutdown();
     Ok(())
 }
 
@@ -105,7 +104,7 @@ async fn a_message_that_comes_late_or_twice_wastes_no_slot() -> anyhow::Result<(
     let gemini = StandIn::start(Settings::default())?;
     gemini.add_key("AIza-one", "one");
     let mut stack = start(&gemini, |settings| {
-        settings.workers = 2;
+        settings.workers = 1;
         settings.consuming = false;
         settings.scheduled = false;
     })
@@ -120,6 +119,8 @@ async fn a_message_that_comes_late_or_twice_wastes_no_slot() -> anyhow::Result<(
         let later = Command::defer(&job, now().plus(Duration::from_secs(600)), WaitReason::Quota);
         let written = stores.jobs.commit(&job, &later, &random_stamp(), now(), SETTLE_PATIENCE).await?;
         assert!(matches!(written, Commit::Applied(_)));
+        // Both come in one batch.
+        stores.sweep.queue.send(&job.message(), Duration::ZERO).await?;
         ids.push(id);
     }
     stack.system.start_consuming()?;
@@ -139,7 +140,6 @@ async fn a_message_that_comes_late_or_twice_wastes_no_slot() -> anyhow::Result<(
     assert_eq!(scopes.iter().map(|scope| scope.usage.day_count).sum::<u32>(), JOBS);
     assert_eq!(gemini.calls().len(), JOBS as usize);
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
@@ -172,7 +172,6 @@ async fn conflicts_cost_little_and_lose_nothing() -> anyhow::Result<()> {
     assert!(refused >= JOBS / 20 && requests <= 2 * JOBS * 11 / 10, "{refused} of {requests} were refused");
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (JOBS, JOBS));
-    gemini.shutdown();
     Ok(())
 }
 
@@ -223,6 +222,5 @@ async fn a_fallback_draws_while_the_asked_model_has_no_quota() -> anyhow::Result
     }
     stack.app.post("alice", &format!("{path}/cancel")).await?;
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }

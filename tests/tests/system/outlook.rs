@@ -58,7 +58,7 @@ async fn becomes(stack: &TestStack, path: &str, wanted: impl Fn(&Answer) -> bool
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_breaker_is_told_and_an_operator_closes_it() -> anyhow::Result<()> {
-    let (gemini, stack) = start(|_| {}).await?;
+    let (_gemini, stack) = start(|_| {}).await?;
     keys::add(&stack.stores()?, "AIza-one", "one", 100).await?;
     open(&stack, Duration::from_secs(120)).await?;
     let accepted = submit(&stack, "early", MODEL).await?;
@@ -88,13 +88,12 @@ async fn an_open_breaker_is_told_and_an_operator_closes_it() -> anyhow::Result<(
     // Its record says when the first one is looked at again: that is not waited for here.
     stack.app.post("alice", &format!("{path}/cancel")).await?;
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_may_refuse_jobs_while_a_breaker_is_open() -> anyhow::Result<()> {
-    let (gemini, stack) = start(|settings| {
+    let (_gemini, stack) = start(|settings| {
         settings.variables.insert("DARKROOM_REFUSE_WHEN_OPEN".to_owned(), "true".to_owned());
     })
     .await?;
@@ -119,13 +118,12 @@ async fn an_operator_may_refuse_jobs_while_a_breaker_is_open() -> anyhow::Result
     let drawn = stack.app.settled("alice", other.text("id")).await?;
     assert_eq!(drawn["status"], "draft", "{drawn}");
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_free_quota_of_all_scopes_tells_when_a_job_is_drawn() -> anyhow::Result<()> {
-    let (gemini, stack) = start(|settings| settings.consuming = false).await?;
+    let (_gemini, stack) = start(|settings| settings.consuming = false).await?;
     keys::add(&stack.stores()?, "AIza-one", "one", 2).await?;
     let mut paths = Vec::new();
     for number in 0..5 {
@@ -148,6 +146,5 @@ async fn the_free_quota_of_all_scopes_tells_when_a_job_is_drawn() -> anyhow::Res
         stack.app.post("alice", &format!("{path}/cancel")).await?;
     }
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }

@@ -74,7 +74,6 @@ async fn killed_workers_lose_no_job_and_settle_none_twice() -> anyhow::Result<()
     assert!(calls.values().all(|count| *count <= 12), "calls are bounded");
     let audit = stack.finish().await?;
     assert_eq!((audit.jobs, audit.settled), (200, 200), "each job is settled once");
-    gemini.shutdown();
     Ok(())
 }
 
@@ -166,7 +165,6 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
     let audit = darkroom::audit::audit(&stores.jobs, &stores.ledger).await?;
     assert_eq!((audit.faults, audit.jobs, audit.settled), (Vec::<String>::new(), 40, 40));
     kill(system.id().unwrap()).await?;
-    gemini.shutdown();
     Ok(())
 }
 
@@ -286,7 +284,6 @@ async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Resu
     assert!(job["error"]["detail"].as_str().unwrap().contains("stuck in processing for"), "{job}");
     let audit = stack.finish().await?;
     assert_eq!((audit.settled, audit.users["alice"].balance.available), (1, 2));
-    gemini.shutdown();
     Ok(())
 }
 
@@ -401,6 +398,5 @@ async fn a_cancelled_job_is_refunded_and_one_under_way_is_paid_if_it_comes() -> 
     assert_eq!((late.status, late.text("code")), (409, "wrong_state"));
     let audit = stack.finish().await?;
     assert_eq!(audit.users["alice"].balance.available, 8);
-    gemini.shutdown();
     Ok(())
 }

@@ -164,7 +164,6 @@ async fn no_secret_is_left_anywhere_after_a_whole_run() -> anyhow::Result<()> {
         assert!(places.contains(place), "{place} in {places}");
     }
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
@@ -261,7 +260,6 @@ async fn keys_whose_secret_does_not_open_are_put_away_and_another_draws() -> any
     let list = stack.command(&["keys", "list"], "").await?;
     assert!(String::from_utf8_lossy(&list.stdout).contains("unreadable: remove it and add it again"));
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }
 
@@ -297,6 +295,5 @@ async fn an_unreadable_key_draws_again_once_it_was_removed_and_added() -> anyhow
     };
     tokio::time::timeout(Duration::from_secs(30), drawn).await??;
     stack.finish().await?;
-    gemini.shutdown();
     Ok(())
 }

@@ -325,6 +325,6 @@ async fn requests_that_are_none_are_answered_as_errors() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer.split(' ').nth(1), Some(expected), "{answer}");
     }
-    setup.stand_in.shutdown();
+    drop(setup.stand_in);
     assert!(tokio::net::TcpStream::connect(&address).await.is_err(), "it no longer listens");
 }

@@ -1,0 +1,92 @@
+//! What may happen to a call, and which calls it happens to.
+
+use std::time::Duration;
+
+use darkroom_aws::random_fraction;
+
+/// Longer than any lease: what is done then is done by nobody who still holds anything.
+pub(crate) const LATE: Duration = Duration::from_secs(250);
+
+/// What may happen to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The process dies before it is sent.
+    KilledBefore,
+    /// It is done; the process dies before the answer.
+    KilledAfter,
+    /// The connection breaks before it is sent.
+    Dropped,
+    /// It is done, and its answer is lost.
+    AnswerLost,
+    /// It is refused for its rate.
+    Throttled,
+    /// The store fails.
+    Failed,
+    /// Another transaction writes the same item.
+    Conflict,
+    /// It hangs, and is done when every lease is over.
+    Late,
+}
+
+impl Fault {
+    /// Whether the SDK tries a call again that has met it.
+    pub const fn is_tried_again(self) -> bool {
+        matches!(self, Self::Dropped | Self::AnswerLost | Self::Throttled | Self::Failed | Self::Late)
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::KilledBefore,
+        Self::KilledAfter,
+        Self::Dropped,
+        Self::AnswerLost,
+        Self::Throttled,
+        Self::Failed,
+        Self::Conflict,
+        Self::Late,
+    ];
+}
+
+/// A fault that is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// The number of the call that meets it.
+    pub at: usize,
+    /// What it meets.
+    pub fault: Fault,
+    /// Whether the SDK's further tries of the call meet it too: then the handler hears of it.
+    pub in_all_tries: bool,
+}
+
+/// Which calls meet a fault.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// These.
+    At(Vec<Planned>),
+    /// Any, with this probability, until the run has lasted so long.
+    Random {
+        /// 0 to 1.
+        probability: f64,
+        /// From the run's start.
+        until: Duration,
+    },
+}
+
+impl Plan {
+    /// No fault.
+    pub const NONE: Self = Self::At(Vec::new());
+
+    pub(crate) fn fault(&self, at: usize, run: Duration) -> Option<Planned> {
+        match self {
+            Self::At(planned) => planned.iter().find(|planned| planned.at == at).copied(),
+            Self::Random { probability, until } => {
+                let is_met = run < *until && random_fraction() < *probability;
+                let share = 1.0 / Fault::ALL.len() as f64;
+                let (which, in_all_tries) = (random_fraction(), random_fraction() < 0.3);
+                let mut faults = (1_u32..).zip(Fault::ALL);
+                let drawn = faults.find(|(number, _)| which < share * f64::from(*number));
+                drawn.filter(|_| is_met).map(|(_, fault)| Planned { at, fault, in_all_tries })
+            }
+        }
+    }
+}
