@@ -150,6 +150,8 @@ impl World {
         while self.0.stores.messages() > 0 && now() < until {
             pass(SWEEP).await;
         }
+        // A sweep that is under way ends, and the SDK's tries of its calls.
+        pass(SWEEP).await;
         let (left, given_up) = (self.0.stores.messages(), self.0.stores.dead_letters());
         ensure!(left == 0 && given_up == 0, "{left} messages are left, {given_up} were given up");
         let jobs = self.jobs().await?;
