@@ -1,14 +1,11 @@
 //! The guards, one test each: what breaks without it stands in the protocol's table. And how a write that was
 //! refused, or whose answer was lost, is understood.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::samples::{
+use crate::common::samples::{
     NOW, applied, capture, claim, end_as_seen, end_held, expired, leased, mark, refused, release, requeue,
     retry, waiting,
 };
-use common::{
+use crate::common::{
     BOUNDS, at, cancelling, drawn, end, failure, job, paused, pending, processing, seen_processing, settled,
     stamp,
 };

@@ -1,13 +1,10 @@
 //! Every (stage, command) pair, what each command changes, and what no sequence of commands can do.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::samples::{
+use crate::common::samples::{
     NOW, applied, capture, changes, claim, end_as_seen, end_held, expired, leased, mark, refused, release,
     requeue, retry, waiting,
 };
-use common::{
+use crate::common::{
     BOUNDS, COST, Shown, at, cancelling, cases, commands, drawn, end, failure, job, jobs, jobs_and_commands,
     paused, pending, seconds, seen_processing, settled, stamp, submitted,
 };
@@ -400,7 +397,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refused_claim_ends_only_what_nobody_may_claim(job in jobs(), now in common::times(), op in 0..3_u8) {
+    fn a_refused_claim_ends_only_what_nobody_may_claim(job in jobs(), now in crate::common::times(), op in 0..3_u8) {
         let command = Command::Claim { now, lease_until: now.plus(seconds(2)), bounds: BOUNDS };
         let claimed = apply(&job, &command, stamp(9));
         match refused_claim(&job, &command, &stamp(op), now, BOUNDS) {

@@ -1,9 +1,6 @@
 //! Money: what each step does to a balance, and that no order of steps makes or loses a token.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{BOUNDS, COST, Shown, cases, commands, job, live_stages, stamp, submitted};
+use crate::common::{BOUNDS, COST, Shown, cases, commands, job, live_stages, stamp, submitted};
 use darkroom_core::job::Job;
 use darkroom_core::ledger::{Balance, Books, LedgerError, Settlement};
 use darkroom_core::lifecycle::{Command, apply};
@@ -159,7 +156,7 @@ proptest! {
 
 #[test]
 fn what_a_command_does_to_the_tokens_is_what_the_record_says() {
-    let cancel = Command::CancelPending { end: common::end(common::at(1)) };
+    let cancel = Command::CancelPending { end: crate::common::end(crate::common::at(1)) };
     let over = apply(&submitted(3_600), &cancel, stamp(1)).unwrap();
     assert_eq!(cancel.settlement(), Some(Settlement::Refunded));
     assert_eq!(over.settlement(), Some(Settlement::Refunded));

@@ -1,13 +1,10 @@
 //! The sweeper's pace: what it promises, and a backlog that is swept by it while a worker draws.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::pool::{Window, key, pool, scope};
-use common::{at, cases, end, image, job, rules, seconds, stamp};
+use crate::common::pool::{Window, key, pool, scope};
+use crate::common::{at, cases, end, image, job, rules, seconds, stamp};
 use darkroom_core::breaker::{Breaker, OpenReason, State};
 use darkroom_core::job::{Job, Pending, Stage, Status, WaitReason};
 use darkroom_core::key::{ApiKey, CoolReason, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState};
@@ -237,7 +234,7 @@ fn a_message_goes_out_for_its_turn_within_the_look_and_otherwise_the_job_waits_o
     // What is not sent takes no turn.
     let mut pace = pace(&scopes, &keys, &Breaker::default(), &[]);
     for other in
-        [waiting(500, 1_021), job(1, common::processing(at(990))), job(1, common::processing(at(1_990)))]
+        [waiting(500, 1_021), job(1, crate::common::processing(at(990))), job(1, crate::common::processing(at(1_990)))]
     {
         let action = sweep_action(&other, at(NOW), &rules());
         assert_eq!(look(&other, &mut pace), action);
@@ -248,7 +245,7 @@ fn a_message_goes_out_for_its_turn_within_the_look_and_otherwise_the_job_waits_o
 #[test]
 fn a_pause_after_a_failure_is_not_made_a_turn() {
     let (scopes, keys) = pool(&[1]);
-    let paused_until = |second| job(1, common::paused(at(500), at(second)));
+    let paused_until = |second| job(1, crate::common::paused(at(500), at(second)));
     let pace = || pace(&scopes, &keys, &open(1_025), &[]);
     assert_eq!(look(&paused_until(1_015), &mut pace()), SweepAction::Leave);
     assert!(matches!(look(&paused_until(1_000), &mut pace()), SweepAction::Wait { .. }));
@@ -303,7 +300,7 @@ fn used_scopes() -> impl Strategy<Value = Vec<Scope>> {
     });
     proptest::collection::vec(one, 1..4).prop_map(|all| {
         let numbered = all.into_iter().enumerate();
-        numbered.map(|(number, one)| Scope { project: common::pool::project(number), ..one }).collect()
+        numbered.map(|(number, one)| Scope { project: crate::common::pool::project(number), ..one }).collect()
     })
 }
 

@@ -1,11 +1,8 @@
 //! The words that people read: there in both languages, each of its own, and the codes behind them.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::HashSet;
 
-use common::cases;
+use crate::common::cases;
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use proptest::prelude::*;

@@ -1,9 +1,6 @@
 //! What a sweep does with each job, and that every job ends although nobody works.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Shown, at, cancelling, cases, drawn, failure, job, jobs, pending, processing, rules, seconds, settled,
     stamp, submitted,
 };

@@ -1,11 +1,8 @@
 //! A job's place in the queue: unique, and never further back than it was.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{at, cases};
+use crate::common::{at, cases};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::limits::{POSITION_SETTLE, POSITIONS_TOLD_MAX};
 use darkroom_core::position::{Position, Told, Waiting, position};

@@ -1,9 +1,6 @@
 //! What counts as missing, and which keys count as available.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{at, seconds};
+use crate::common::{at, seconds};
 use darkroom_core::health::{available_keys, is_stale, sweeper_is_missing, worker_is_missing};
 use darkroom_core::id::{KeyId, ModelName, ProjectName};
 use darkroom_core::key::{

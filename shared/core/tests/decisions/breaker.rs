@@ -1,12 +1,11 @@
 //! The breaker's record: each state with each event.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::breaker::{EPOCH, NOW, RULES, breaker, closed, closed_at, closed_in_round, half_open, open};
-use common::{at, cases, seconds, stamp};
+use crate::common::breaker::{
+    EPOCH, NOW, RULES, breaker, closed, closed_at, closed_in_round, half_open, open,
+};
+use crate::common::{at, cases, seconds, stamp};
 use darkroom_core::breaker::{Breaker, Event, Gate, OpenReason, Pass, Rules, State};
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;

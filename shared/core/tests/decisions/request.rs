@@ -1,9 +1,6 @@
 //! Whatever a caller sends is parsed or refused, with a pointer to each thing that is wrong.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{cases, fewer_cases, seconds};
+use crate::common::{cases, fewer_cases, seconds};
 use darkroom_core::id::{ConversationId, ModelName};
 use darkroom_core::limits::{DEADLINE_MIN, PROMPT_CHARS_MAX};
 use darkroom_core::request::{AspectRatio, ImageSize, JobRequest, Prompt, Violation};

@@ -1,11 +1,8 @@
 //! What a job's owner is told of when its picture comes.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{at, drawn, job, pending, processing, seconds, settled};
+use crate::common::{at, drawn, job, pending, processing, seconds, settled};
 use darkroom_core::breaker::{Gate, all_open_until};
 use darkroom_core::job::WaitReason::{BreakerOpen, Capacity, Quota};
 use darkroom_core::outlook::Outlook;

@@ -1,11 +1,8 @@
 //! Reservations against a provider that counts arrivals: never over its limits, hardly below them.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{at, cases, fewer_cases, seconds};
+use crate::common::{at, cases, fewer_cases, seconds};
 use darkroom_core::id::{ModelName, ProjectName};
 use darkroom_core::key::{CoolReason, Scope, ScopeDisabled, ScopeState, Standing};
 use darkroom_core::limits::{MARKS_MAX, QUOTA_MINUTE, SLOT_WAIT_MAX};

@@ -1,11 +1,8 @@
 //! Every provider's answer, and what it does to the job, the key and the scope.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{at, cases, seconds};
+use crate::common::{at, cases, seconds};
 use darkroom_core::answer::{
     Answer, BreakerEffect, Effect, JobEffect, KeyEffect, Reach, Refusal, ScopeEffect,
 };

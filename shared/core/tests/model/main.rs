@@ -5,6 +5,7 @@
 //! lost, at any later time or never, beside its repetition under the same stamp. Messages need no model: a
 //! worker may look at the job at any time, for whatever reason. Workers go on when their lease is over.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#[path = "../decisions/common/mod.rs"]
 mod common;
 mod world;
 

@@ -1,6 +1,6 @@
 //! What the tests of the core share: a small world of times and numbers in which everything collides often,
 //! jobs in every stage, every command, and how many cases a property gets.
-// Each test file is a program of its own and uses a part of this.
+// `tests/model` is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
 pub(crate) mod breaker;

@@ -1,12 +1,9 @@
 //! The choice among scopes and keys.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::pool::{ask, key, pool, project, scope, untried, untried_scope};
-use common::{at, cases, seconds};
+use crate::common::pool::{ask, key, pool, project, scope, untried, untried_scope};
+use crate::common::{at, cases, seconds};
 use darkroom_core::key::{
     ApiKey, CoolReason, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState, Standing,
 };

@@ -1,11 +1,8 @@
 //! Which model a request gets.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::cases;
+use crate::common::cases;
 use darkroom_core::id::ModelName;
 use darkroom_core::model::{Choice, Model, ProviderName, choose};
 use proptest::prelude::*;

@@ -1,14 +1,11 @@
 //! A breaker and a fleet that holds old copies of its record and dies while it probes.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use common::breaker::{EPOCH, NOW, RULES, breaker, closed, closed_at, open};
-use common::pool::Draws;
-use common::{at, cases, seconds, stamp};
+use crate::common::breaker::{EPOCH, NOW, RULES, breaker, closed, closed_at, open};
+use crate::common::pool::Draws;
+use crate::common::{at, cases, seconds, stamp};
 use darkroom_core::breaker::OpenReason::Failures;
 use darkroom_core::breaker::{Breaker, Event, Gate, Pass, State};
 use darkroom_core::time::Timestamp;

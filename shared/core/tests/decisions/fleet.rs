@@ -1,14 +1,11 @@
 //! A fleet with old copies of scopes and keys, against a provider that counts arrivals: how much of the quota is used, and
 //! what is wasted.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::pool::{Draws, TRIAL, Window, ask, pool, untried, untried_scope};
-use common::{at, seconds};
+use crate::common::pool::{Draws, TRIAL, Window, ask, pool, untried, untried_scope};
+use crate::common::{at, seconds};
 use darkroom_core::key::{ApiKey, KeyDisabled, KeyState, Scope, ScopeDisabled, ScopeState, Standing};
 use darkroom_core::pool::{Choice, Pick, choose};
 use darkroom_core::time::Timestamp;

@@ -1,11 +1,8 @@
 //! What the servers' dates tell of a clock: never something false, soon something precise.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::cases;
+use crate::common::cases;
 use darkroom_core::clock_offset::{ClockOffset, Told};
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;

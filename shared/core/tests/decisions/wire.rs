@@ -1,12 +1,9 @@
 //! What is stored and sent: ids, messages, times and words that must be read back as they were written.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use common::{at, cases};
+use crate::common::{at, cases};
 use darkroom_core::id::{IdempotencyKey, JobId, KeyId, ModelName, ProjectName, Stamp, Ticket, UserId};
 use darkroom_core::image::ImageFormat;
 use darkroom_core::job::{Status, WaitReason};

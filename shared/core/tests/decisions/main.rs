@@ -1,0 +1,24 @@
+//! The decisions of the core, by tables and properties.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+mod answer;
+mod breaker;
+mod breaker_fleet;
+mod catalogue;
+mod clock_offset;
+mod fleet;
+mod guards;
+mod health;
+mod ledger;
+mod lifecycle;
+mod outlook;
+mod pace;
+mod pool;
+mod position;
+mod quota;
+mod request;
+mod sweep;
+mod texts;
+mod wire;
