@@ -1,14 +1,11 @@
 //! The HTTP API, in front of a real `lambda_http` binary.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::{ACCOUNT, add_probe, call, call_later, example, lambda, until};
 use bytes::Bytes;
-use common::{ACCOUNT, add_probe, call, call_later, example, lambda, until};
 use darkroom_local_lambda::{
     Function, FunctionSettings, Gateway, GatewaySettings, Lambda, Route, SettingsError,
 };
@@ -62,7 +59,7 @@ async fn raw(address: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    tokio::time::timeout(common::SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(crate::common::SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     answer
 }
 

@@ -3,9 +3,6 @@
 //!
 //! The victim is this very test binary, started again with a folder to serve; it is killed while clients
 //! write as fast as they can.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::{Endpoints, eventually};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
-use common::{Endpoints, eventually};
 use darkroom_local_aws::LocalAws;
 use serde_json::json;
 
@@ -36,7 +33,7 @@ async fn victim() {
 }
 
 async fn open(folder: &Path) -> LocalAws {
-    let aws = LocalAws::start(common::settings(folder.join("data"))).await.unwrap();
+    let aws = LocalAws::start(crate::common::settings(folder.join("data"))).await.unwrap();
     aws.ensure_table(
         json!({
             "TableName": "ledger",
@@ -63,7 +60,7 @@ impl Victim {
     async fn start(folder: &Path) -> Self {
         let _ = std::fs::remove_file(folder.join("endpoints"));
         let process = Command::new(std::env::current_exe().unwrap())
-            .args(["victim", "--exact", "--ignored", "--test-threads=1"])
+            .args(["crash::victim", "--exact", "--ignored", "--test-threads=1"])
             .env(FOLDER, folder)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -138,9 +135,9 @@ async fn what_was_acknowledged_survives_kill_nine() {
     let entries = Acknowledged::default();
     for round in 0..4_u64 {
         let victim = Victim::start(folder.path()).await;
-        let s3 = common::s3(&victim.endpoints.s3, common::SECRET);
-        let sqs = common::sqs_client(&victim.endpoints.sqs, common::KEY);
-        let dynamodb = common::dynamodb(&victim.endpoints.dynamodb);
+        let s3 = crate::common::s3(&victim.endpoints.s3, crate::common::SECRET);
+        let sqs = crate::common::sqs_client(&victim.endpoints.sqs, crate::common::KEY);
+        let dynamodb = crate::common::dynamodb(&victim.endpoints.dynamodb);
         let queue_url = format!("{}/000000000000/jobs", victim.endpoints.sqs);
         let mut writers = Vec::new();
         for lane in 0..2 {
@@ -177,7 +174,7 @@ async fn what_was_acknowledged_survives_kill_nine() {
 
 /// Every acknowledged object is there; every object there is whole; no file is left over.
 async fn check_objects(aws: &LocalAws, acknowledged: &BTreeSet<String>, folder: &Path) {
-    let client = common::s3(aws.s3_endpoint(), common::SECRET);
+    let client = crate::common::s3(aws.s3_endpoint(), crate::common::SECRET);
     let mut present = BTreeSet::new();
     let mut pages = client.list_objects_v2().bucket(BUCKET).into_paginator().send();
     while let Some(page) = pages.next().await {
@@ -197,7 +194,7 @@ async fn check_objects(aws: &LocalAws, acknowledged: &BTreeSet<String>, folder: 
 
 async fn check_messages(aws: &LocalAws, mut acknowledged: BTreeSet<String>) {
     assert!(acknowledged.len() > 40, "only {} messages were sent", acknowledged.len());
-    let client = common::sqs_client(aws.sqs_endpoint(), common::KEY);
+    let client = crate::common::sqs_client(aws.sqs_endpoint(), crate::common::KEY);
     let url = format!("{}/000000000000/jobs", aws.sqs_endpoint());
     loop {
         let receive =
@@ -216,7 +213,7 @@ async fn check_messages(aws: &LocalAws, mut acknowledged: BTreeSet<String>) {
 /// Every acknowledged entry is there, and the total agrees with the entries: transactions are whole.
 async fn check_entries(aws: &LocalAws, acknowledged: &BTreeSet<String>) {
     assert!(acknowledged.len() > 40, "only {} transactions were made", acknowledged.len());
-    let client = common::dynamodb(aws.dynamodb_endpoint());
+    let client = crate::common::dynamodb(aws.dynamodb_endpoint());
     let mut present = BTreeSet::new();
     let mut total = 0;
     let mut pages = client.scan().table_name("ledger").consistent_read(true).into_paginator().send();
@@ -238,7 +235,7 @@ async fn a_killed_process_leaves_the_folder_free_and_a_living_one_holds_it() {
     let folder = tempfile::tempdir().unwrap();
     let victim = Victim::start(folder.path()).await;
     let process = victim.process.id();
-    let refused = LocalAws::start(common::settings(folder.path().join("data"))).await.err().unwrap();
+    let refused = LocalAws::start(crate::common::settings(folder.path().join("data"))).await.err().unwrap();
     assert!(refused.to_string().contains(&format!("in use by process {process}")), "{refused}");
     victim.kill();
     open(folder.path()).await.shutdown().await;

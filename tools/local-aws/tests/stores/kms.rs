@@ -1,17 +1,14 @@
 //! KMS as the real SDK meets it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use crate::common::Local;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::decrypt::{DecryptError, DecryptOutput};
 use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyOutput;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, KeyState, KeyUsageType};
-use common::Local;
 use darkroom_local_aws::{LocalAws, StartError};
 
 const ARN: &str = "arn:aws:kms:us-east-1:000000000000:key/secrets";
@@ -182,7 +179,7 @@ async fn the_master_key_is_its_owners_alone() {
     let folder = local.folder().to_owned();
     local.aws.shutdown().await;
     let refused = || async {
-        match LocalAws::start(common::settings(&folder)).await {
+        match LocalAws::start(crate::common::settings(&folder)).await {
             Err(error @ StartError::MasterKey { .. }) => error.to_string(),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("it started"),
@@ -205,7 +202,7 @@ async fn the_master_key_is_its_owners_alone() {
     }
     std::fs::write(&file, &key).unwrap();
     mode(0o400);
-    assert!(LocalAws::start(common::settings(&folder)).await.is_ok());
+    assert!(LocalAws::start(crate::common::settings(&folder)).await.is_ok());
     assert_eq!(std::fs::read(&file).unwrap(), key, "never written again");
 }
 
@@ -216,13 +213,13 @@ async fn requests_are_counted_and_strangers_refused() {
     for _ in 0..2 {
         decrypt(&local.kms(), blob(&made), &CONTEXT).await.unwrap();
     }
-    let stranger = common::kms_client(local.aws.kms_endpoint(), "AKIASTRANGER");
+    let stranger = crate::common::kms_client(local.aws.kms_endpoint(), "AKIASTRANGER");
     let error = decrypt(&stranger, blob(&made), &CONTEXT).await.unwrap_err();
     assert_eq!(error.code(), Some("UnrecognizedClientException"));
     let counted = local.aws.requests();
     assert_eq!(counted.get(&("kms", "GenerateDataKey".to_owned())), Some(&1));
     assert_eq!(counted.get(&("kms", "Decrypt".to_owned())), Some(&2), "the stranger is not counted");
-    let unsigned = common::http()
+    let unsigned = crate::common::http()
         .post(local.aws.kms_endpoint())
         .header("x-amz-target", "TrentService.Decrypt")
         .send()

@@ -1,12 +1,9 @@
 //! Multipart uploads as the real SDK meets them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
+use crate::common::Local;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
-use common::Local;
 
 const BUCKET: &str = "exports";
 const KEY: &str = "export_1.zip";

@@ -1,17 +1,14 @@
 //! S3 as the real SDK meets it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use crate::common::Local;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
-use common::Local;
 use darkroom_local_aws::CorsRule;
 
 const BUCKET: &str = "images";
@@ -309,7 +306,7 @@ async fn presigned_urls_work_until_they_expire_and_only_as_signed() {
         let get = client.get_object().bucket(BUCKET).key("folder/picture.png");
         async move { get.presigned(config).await.unwrap().uri().to_owned() }
     };
-    let http = common::http();
+    let http = crate::common::http();
     let fetch = async |url: &str| http.get(url).send().await.unwrap();
 
     let good = presign(PresigningConfig::expires_in(Duration::from_secs(900)).unwrap()).await;
@@ -351,7 +348,7 @@ async fn a_presigned_upload_takes_the_bytes_it_was_signed_for_and_no_others() {
         .await
         .unwrap();
     let upload = async |bytes: &'static [u8]| {
-        let mut request = common::http().put(presigned.uri());
+        let mut request = crate::common::http().put(presigned.uri());
         for (name, value) in presigned.headers() {
             request = request.header(name, value);
         }
@@ -381,7 +378,7 @@ fn allow(origin: &str) -> Vec<CorsRule> {
 
 /// What a browser asks before it lets a page of [`ORIGIN`] send this method, with these headers of its own.
 async fn preflight(local: &Local, method: &str, headers: Option<&str>) -> reqwest::Response {
-    let mut request = common::http()
+    let mut request = crate::common::http()
         .request(reqwest::Method::OPTIONS, format!("{}/{BUCKET}/k", local.aws.s3_endpoint()))
         .header("origin", ORIGIN)
         .header("access-control-request-method", method);
@@ -398,7 +395,7 @@ async fn a_page_of_another_origin_gets_what_the_buckets_rules_allow() {
     let url = client.get_object().bucket(BUCKET).key("k");
     let url = url.presigned(PresigningConfig::expires_in(Duration::from_secs(60)).unwrap()).await.unwrap();
     let read = async || {
-        let got = common::http().get(url.uri()).header("origin", ORIGIN).send().await.unwrap();
+        let got = crate::common::http().get(url.uri()).header("origin", ORIGIN).send().await.unwrap();
         let allowed = got.headers().get("access-control-allow-origin").cloned();
         assert_eq!(got.bytes().await.unwrap(), &b"bytes"[..], "the signature decides who reads");
         allowed.map(|origin| origin.to_str().unwrap().to_owned())
@@ -422,7 +419,7 @@ async fn a_page_of_another_origin_gets_what_the_buckets_rules_allow() {
     assert_eq!(preflight(&local, "PUT", None).await.status(), 403);
     assert_eq!(preflight(&local, "GET", Some("x-custom")).await.status(), 403);
     let refused = format!("{}/{BUCKET}/k", local.aws.s3_endpoint());
-    let refused = common::http().get(refused).header("origin", ORIGIN).send().await.unwrap();
+    let refused = crate::common::http().get(refused).header("origin", ORIGIN).send().await.unwrap();
     assert_eq!(refused.status(), 403, "the origin does not replace the signature");
 }
 
@@ -431,9 +428,9 @@ async fn requests_without_our_signature_are_refused() {
     let (local, client) = start().await;
     put(&client, "k", b"bytes").await;
     let unsigned =
-        common::http().get(format!("{}/{BUCKET}/k", local.aws.s3_endpoint())).send().await.unwrap();
+        crate::common::http().get(format!("{}/{BUCKET}/k", local.aws.s3_endpoint())).send().await.unwrap();
     assert_eq!(unsigned.status(), 403);
-    let stranger = common::s3(local.aws.s3_endpoint(), "another secret");
+    let stranger = crate::common::s3(local.aws.s3_endpoint(), "another secret");
     let refused = stranger.get_object().bucket(BUCKET).key("k").send().await.unwrap_err();
     assert_eq!(code(&refused), "SignatureDoesNotMatch");
     assert_eq!(

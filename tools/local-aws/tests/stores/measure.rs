@@ -1,22 +1,13 @@
-//! How fast it is on this machine. Nothing is asserted: `cargo test --release -p darkroom-local-aws --test
-//! measure -- --ignored --nocapture`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout
-)]
-
-mod common;
+//! How fast it is on this machine. Nothing is asserted: `cargo test --release --locked --test stores measure -- --ignored
+//! --nocapture`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::Local;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, SendMessageBatchRequestEntry};
-use common::Local;
 use serde_json::json;
 
 const LANES: u32 = 16;

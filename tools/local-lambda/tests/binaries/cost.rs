@@ -1,19 +1,10 @@
 //! What the emulator itself costs: a measurement, run with `--ignored --nocapture`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout
-)]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::{ACCOUNT, add_probe, lambda};
 use bytes::Bytes;
-use common::{ACCOUNT, add_probe, lambda};
 use darkroom_local_lambda::{Gateway, GatewaySettings, Route};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};

@@ -1,17 +1,14 @@
 //! Queues of SQS as the real SDK meets them: attributes, batches, limits, move tasks, callers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::common::sqs::{attribute, code, counts, receive, redrive, send};
+use crate::common::{Local, eventually};
 use aws_sdk_sqs::error::ProvideErrorMetadata as _;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageAttributeValue,
     MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
 };
-use common::sqs::{attribute, code, counts, receive, redrive, send};
-use common::{Local, eventually};
 
 #[tokio::test]
 async fn a_move_task_brings_dead_letters_home_as_new_messages() {
@@ -300,12 +297,12 @@ async fn wrong_parameters_are_refused_as_on_aws() {
 #[tokio::test]
 async fn callers_without_our_key_are_refused_and_not_counted() {
     let local = Local::start().await;
-    let stranger = common::sqs_client(local.aws.sqs_endpoint(), "AKIASTRANGER");
+    let stranger = crate::common::sqs_client(local.aws.sqs_endpoint(), "AKIASTRANGER");
     let refused = stranger.list_queues().send().await.unwrap_err();
     assert_eq!(code(&refused), "InvalidClientTokenId");
     assert_eq!(refused.raw_response().unwrap().status().as_u16(), 403);
     let unsigned =
-        common::http().post(local.aws.sqs_endpoint()).header("x-amz-target", "AmazonSQS.ListQueues");
+        crate::common::http().post(local.aws.sqs_endpoint()).header("x-amz-target", "AmazonSQS.ListQueues");
     assert_eq!(unsigned.body("{}").send().await.unwrap().status(), 403);
     assert!(local.aws.requests().is_empty());
 }

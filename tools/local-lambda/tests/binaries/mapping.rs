@@ -1,19 +1,14 @@
 //! The SQS event source mapping: what is received, what is invoked, what is deleted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-#[path = "common/queue.rs"]
-mod queue;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{add_probe, call, call_later, lambda, until};
+use crate::common::{add_probe, call, call_later, lambda, until};
+use crate::queue::Queue;
 use darkroom_local_lambda::{
     EventSourceMapping, Function, FunctionSettings, Lambda, MappingSettings, SettingsError,
 };
-use queue::Queue;
 use serde_json::{Value, json};
 
 struct Stand {
@@ -28,8 +23,8 @@ struct Stand {
 fn mapping_settings(client: aws_sdk_sqs::Client, function: &Arc<Function>) -> MappingSettings {
     MappingSettings {
         client,
-        queue_url: queue::URL.into(),
-        queue_arn: queue::ARN.into(),
+        queue_url: crate::queue::URL.into(),
+        queue_arn: crate::queue::ARN.into(),
         function: Arc::clone(function),
         batch_size: 10,
         batching_window: Duration::ZERO,
@@ -99,14 +94,14 @@ async fn a_batch_arrives_in_lambdas_form_and_is_deleted() {
             "messageAttributes": {},
             "md5OfBody": "5d41402abc4b2a76b9719d911017c592",
             "eventSource": "aws:sqs",
-            "eventSourceARN": queue::ARN,
+            "eventSourceARN": crate::queue::ARN,
             "awsRegion": "eu-central-1",
         })
     };
     assert_eq!(events[0], json!({ "Records": [record(1, "one"), record(2, "two")] }));
     let receive = stand.queue.state(|state| state.receives[0].clone());
     let expected = json!({
-        "QueueUrl": queue::URL, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 20,
+        "QueueUrl": crate::queue::URL, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 20,
         "MessageSystemAttributeNames": ["All"], "MessageAttributeNames": ["All"],
     });
     assert_eq!(receive, expected, "the visibility time-out is the queue's");

@@ -1,14 +1,11 @@
 //! Checksums that follow the body: over TLS the SDK sends them unsigned, which it does not over loopback's plain
 //! HTTP. So these requests are signed by hand.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html>
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
+use crate::common::{KEY, Local, SECRET};
 use aws_sdk_s3::presigning::PresigningConfig;
-use common::{KEY, Local, SECRET};
 use data_encoding::HEXLOWER;
 use s3s::crypto::{Checksum as _, Sha256};
 
@@ -56,7 +53,7 @@ async fn put(local: &Local, bytes: &str, trailer: &str) -> (u16, String) {
         ("x-amz-decoded-content-length", "10"),
         ("x-amz-trailer", "x-amz-checksum-crc32"),
     ];
-    let mut request = common::http().put(format!("{endpoint}{path}"));
+    let mut request = crate::common::http().put(format!("{endpoint}{path}"));
     for (name, value) in headers {
         request = request.header(name, value);
     }

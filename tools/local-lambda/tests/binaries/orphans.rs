@@ -1,15 +1,11 @@
 //! No function outlives its owner, however the owner ends.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use common::{example, lives, until};
+use crate::common::{example, lives, until};
 
 struct Owner {
     process: Child,

@@ -1,5 +1,4 @@
 //! What the tests share: the example functions, a Lambda for them, and bounded waiting.
-#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,16 +1,13 @@
 //! DynamoDB as the real SDK meets it: the answers that the protocol of this house stands on.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::common::{Local, eventually};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
-use common::{Local, eventually};
 use serde_json::{Value, json};
 
 fn jobs() -> Value {
@@ -198,11 +195,11 @@ async fn items_past_their_time_to_live_are_swept() {
 #[tokio::test]
 async fn the_sweep_runs_by_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let mut settings = common::settings(folder.path());
+    let mut settings = crate::common::settings(folder.path());
     settings.ttl_sweep_interval = std::time::Duration::from_millis(50);
     let aws = darkroom_local_aws::LocalAws::start(settings).await.unwrap();
     aws.ensure_table(jobs(), Some("ttl")).await.unwrap();
-    let client = common::dynamodb(aws.dynamodb_endpoint());
+    let client = crate::common::dynamodb(aws.dynamodb_endpoint());
     put(&client, "old", &[("ttl", number(1_000_000_000))]).await;
     eventually("the sweep", || async { get(&client, "old").await.is_none().then_some(()) }).await;
     aws.shutdown().await;

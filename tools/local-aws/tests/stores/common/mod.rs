@@ -1,7 +1,6 @@
 //! A local AWS in a folder of its own, and the real SDK's clients for it.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
-pub mod sqs;
+pub(crate) mod sqs;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,36 +12,36 @@ use aws_sdk_s3::config::{BehaviorVersion, Region};
 use darkroom_local_aws::{Credentials, LocalAws, Settings};
 use tempfile::TempDir;
 
-pub const KEY: &str = "AKIALOCALDARKROOM";
-pub const SECRET: &str = "a-secret-for-tests-only";
+pub(crate) const KEY: &str = "AKIALOCALDARKROOM";
+pub(crate) const SECRET: &str = "a-secret-for-tests-only";
 
 /// Where the four services listen.
 #[derive(Clone, Debug)]
-pub struct Endpoints {
-    pub dynamodb: String,
-    pub kms: String,
+pub(crate) struct Endpoints {
+    pub(crate) dynamodb: String,
+    pub(crate) kms: String,
     pub s3: String,
-    pub sqs: String,
+    pub(crate) sqs: String,
 }
 
-pub struct Local {
-    pub aws: LocalAws,
+pub(crate) struct Local {
+    pub(crate) aws: LocalAws,
     folder: TempDir,
 }
 
 impl Local {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { aws: LocalAws::start(settings(folder.path())).await.unwrap(), folder }
     }
 
     /// Stops everything and starts it again on the same folder.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.aws.shutdown().await;
         Self { aws: LocalAws::start(settings(self.folder.path())).await.unwrap(), folder: self.folder }
     }
 
-    pub fn endpoints(&self) -> Endpoints {
+    pub(crate) fn endpoints(&self) -> Endpoints {
         Endpoints {
             dynamodb: self.aws.dynamodb_endpoint().to_owned(),
             kms: self.aws.kms_endpoint().to_owned(),
@@ -51,35 +50,35 @@ impl Local {
         }
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn s3(&self) -> aws_sdk_s3::Client {
+    pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
         s3(&self.endpoints().s3, SECRET)
     }
 
-    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
         sqs_client(&self.endpoints().sqs, KEY)
     }
 
-    pub fn kms(&self) -> aws_sdk_kms::Client {
+    pub(crate) fn kms(&self) -> aws_sdk_kms::Client {
         kms_client(&self.endpoints().kms, KEY)
     }
 
-    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         dynamodb(&self.endpoints().dynamodb)
     }
 
     /// A queue with attributes; its URL.
-    pub async fn queue(&self, name: &str, attributes: &[(&str, &str)]) -> String {
+    pub(crate) async fn queue(&self, name: &str, attributes: &[(&str, &str)]) -> String {
         let attributes: BTreeMap<String, String> =
             attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.aws.ensure_queue(name, &attributes).await.unwrap().url
     }
 }
 
-pub fn settings(folder: impl Into<PathBuf>) -> Settings {
+pub(crate) fn settings(folder: impl Into<PathBuf>) -> Settings {
     let credentials = Credentials { access_key_id: KEY.to_owned(), secret_access_key: SECRET.to_owned() };
     Settings::new(folder, credentials)
 }
@@ -88,7 +87,7 @@ fn region() -> Region {
     Region::from_static("us-east-1")
 }
 
-pub fn s3(endpoint: &str, secret: &str) -> aws_sdk_s3::Client {
+pub(crate) fn s3(endpoint: &str, secret: &str) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(
         aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -101,7 +100,7 @@ pub fn s3(endpoint: &str, secret: &str) -> aws_sdk_s3::Client {
     )
 }
 
-pub fn sqs_client(endpoint: &str, key: &str) -> aws_sdk_sqs::Client {
+pub(crate) fn sqs_client(endpoint: &str, key: &str) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::from_conf(
         aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -113,7 +112,7 @@ pub fn sqs_client(endpoint: &str, key: &str) -> aws_sdk_sqs::Client {
     )
 }
 
-pub fn kms_client(endpoint: &str, key: &str) -> aws_sdk_kms::Client {
+pub(crate) fn kms_client(endpoint: &str, key: &str) -> aws_sdk_kms::Client {
     aws_sdk_kms::Client::from_conf(
         aws_sdk_kms::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -125,7 +124,7 @@ pub fn kms_client(endpoint: &str, key: &str) -> aws_sdk_kms::Client {
     )
 }
 
-pub fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
+pub(crate) fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::from_conf(
         aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -138,14 +137,17 @@ pub fn dynamodb(endpoint: &str) -> aws_sdk_dynamodb::Client {
 }
 
 /// A client without the SDK. It wants a TLS provider installed even for plain HTTP.
-pub fn http() -> reqwest::Client {
+pub(crate) fn http() -> reqwest::Client {
     // A second installation finds the first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }
 
 /// Asks again and again until there is an answer, for at most half a minute.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(answer) = ask().await {

@@ -1,5 +1,4 @@
 //! A queue that speaks just enough of SQS's JSON protocol, and shows and breaks what a real one hides.
-#![allow(dead_code)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;

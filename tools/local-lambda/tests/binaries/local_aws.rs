@@ -1,24 +1,13 @@
 //! The mapping over this repository's own SQS: what comes again, when, and how soon a message arrives.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout
-)]
-
-mod common;
-#[path = "common/queue.rs"]
-mod queue;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::common::{add_probe, lambda, until};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
-use common::{add_probe, lambda, until};
 use darkroom_local_aws::{LocalAws, Queue, Settings};
 use darkroom_local_lambda::{EventSourceMapping, Function, Lambda, MappingSettings};
 use serde_json::Value;
@@ -48,7 +37,7 @@ impl Stand {
         let attributes = [("VisibilityTimeout", "1".to_owned()), ("RedrivePolicy", redrive)];
         let attributes = attributes.map(|(name, value)| (name.to_owned(), value)).into();
         let queue = aws.ensure_queue("jobs", &attributes).await.unwrap();
-        let client = queue::client(aws.sqs_endpoint());
+        let client = crate::queue::client(aws.sqs_endpoint());
         let lambda = lambda();
         let function = add_probe(&lambda, |settings| {
             let seen = folder.path().join("seen");
@@ -90,7 +79,7 @@ impl Stand {
     async fn until_left(&self, queue: &Queue, wanted: u32) {
         let start = Instant::now();
         while self.left(queue).await != wanted {
-            assert!(start.elapsed() < common::SOON, "{} has not come to {wanted}", queue.arn);
+            assert!(start.elapsed() < crate::common::SOON, "{} has not come to {wanted}", queue.arn);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -141,7 +130,7 @@ async fn a_message_to_an_idle_worker_arrives_within_milliseconds() {
         let start = Instant::now();
         stand.send("x").await;
         while stand.function.stats().invocations == before {
-            assert!(start.elapsed() < common::SOON);
+            assert!(start.elapsed() < crate::common::SOON);
             tokio::task::yield_now().await;
         }
         took.push(start.elapsed());

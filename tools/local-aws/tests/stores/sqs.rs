@@ -1,14 +1,11 @@
 //! Messages of SQS as the real SDK meets them: sending, receiving, waiting, hiding, dying.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::common::sqs::{attribute, bodies, code, counts, receive, redrive, send};
+use crate::common::{Local, eventually};
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
-use common::sqs::{attribute, bodies, code, counts, receive, redrive, send};
-use common::{Local, eventually};
 
 #[tokio::test]
 async fn a_message_comes_back_with_what_was_sent() {

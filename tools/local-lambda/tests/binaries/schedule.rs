@@ -1,12 +1,9 @@
 //! The schedule, with a real function.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{ACCOUNT, REGION, add_probe, call, call_later, lambda, until};
+use crate::common::{ACCOUNT, REGION, add_probe, call, call_later, lambda, until};
 use darkroom_local_lambda::{Function, Schedule, ScheduleSettings, SettingsError, scheduled_event};
 use serde_json::{Value, json};
 

@@ -1,7 +1,4 @@
 //! What counting says of DynamoDB's requests, held against what DynamoDB charges for them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
@@ -13,7 +10,7 @@ use serde_json::json;
 /// A table with an index on `due_at`, counted.
 async fn start(count_dynamodb: bool) -> (LocalAws, Client, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let mut settings = common::settings(folder.path());
+    let mut settings = crate::common::settings(folder.path());
     settings.count_dynamodb = count_dynamodb;
     let aws = LocalAws::start(settings).await.unwrap();
     let table = json!({
@@ -35,7 +32,7 @@ async fn start(count_dynamodb: bool) -> (LocalAws, Client, tempfile::TempDir) {
         }],
     });
     aws.ensure_table(table, None).await.unwrap();
-    let client = common::dynamodb(aws.dynamodb_endpoint());
+    let client = crate::common::dynamodb(aws.dynamodb_endpoint());
     (aws, client, folder)
 }
 
@@ -178,7 +175,7 @@ async fn a_caller_that_asks_for_its_capacity_itself_gets_what_it_asked_for() {
 #[tokio::test]
 async fn what_goes_to_the_engine_directly_is_not_counted_nor_is_anything_by_default() {
     let (aws, _, _folder) = start(true).await;
-    put(&common::dynamodb(aws.dynamodb_uncounted_endpoint()), "a", &[]).await;
+    put(&crate::common::dynamodb(aws.dynamodb_uncounted_endpoint()), "a", &[]).await;
     assert_eq!(aws.take_dynamodb_use(), Some(DynamoDbUse::default()));
     aws.shutdown().await;
     let (aws, client, _folder) = start(false).await;

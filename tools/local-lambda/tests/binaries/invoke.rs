@@ -1,14 +1,11 @@
 //! Environments and invocations, with a real `lambda_runtime` binary.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::common::{add_probe, call, call_later, example, kill_9, lambda, lives, probe, settings, until};
 use bytes::Bytes;
-use common::{add_probe, call, call_later, example, kill_9, lambda, lives, probe, settings, until};
 use darkroom_local_lambda::{
     FunctionSettings, InvokeError, Lambda, Launcher, LogLine, LogSource, SettingsError,
 };
