@@ -19,3 +19,4 @@ mod secret_box;
 mod secrets;
 mod settings;
 mod stand_in_gemini;
+mod tenants;

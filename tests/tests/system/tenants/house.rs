@@ -1,0 +1,151 @@
+//! A system with an owner, somebody else and a newcomer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use darkroom_aws::clients::Clients;
+use darkroom_aws::now;
+use darkroom_core::id::{IdempotencyKey, JobId, UserId};
+use darkroom_tests::stack::{Answer, TestStack};
+use serde_json::{Value, json};
+
+use super::rows::{Asked, Row};
+
+/// Has tokens, a picture and a job that waits.
+pub(super) const OWNER: &str = "alice";
+/// Has a picture too, and no tokens left.
+pub(super) const OTHER: &str = "bob";
+/// Has nothing.
+pub(super) const NEWCOMER: &str = "carol";
+/// The key of the owner's first job.
+pub(super) const KEY: &str = "the-first-key-of-the-owner";
+
+/// A system at rest: nothing but requests changes what it stores.
+pub(super) struct House {
+    pub(super) stack: TestStack,
+    dynamodb: Client,
+    /// The owner's picture.
+    pub(super) draft: String,
+    /// The owner's job that waits.
+    pub(super) live: String,
+    absent: String,
+    /// What stands in the owner's answers and must stand in no other.
+    pub(super) marks: Vec<String>,
+}
+
+/// Every record of a table, by its key.
+type Records = BTreeMap<String, HashMap<String, AttributeValue>>;
+
+impl House {
+    pub(super) async fn start() -> anyhow::Result<Self> {
+        let mut stack = TestStack::start_with(|settings| settings.scheduled = false).await?;
+        let owner = UserId::parse(OWNER)?;
+        let op_id = "op-id-of-the-owners-grant";
+        stack.stores()?.ledger.grant(&owner, 4_242_424_242, op_id, now()).await?;
+        let draft = stack.app.submit(OWNER, KEY, &order()).await?.text("id").to_owned();
+        let drawn = stack.app.settled(OWNER, &draft).await?;
+        assert_eq!(drawn["status"], "draft", "{drawn}");
+        stack.grant(OTHER, 1).await?;
+        let others = stack.app.submit(OTHER, "k", &json!({"prompt": "a windmill"})).await?;
+        stack.app.settled(OTHER, others.text("id")).await?;
+        stack.system.stop_consuming(Duration::from_secs(5)).await;
+        let live = stack.app.submit(OWNER, "the-second-key-of-the-owner", &order()).await?;
+        let live = live.text("id").to_owned();
+        let hash = drawn["image"]["sha256"].as_str().unwrap().to_owned();
+        let mut marks = vec![draft.clone(), live.clone(), hash, op_id.to_owned()];
+        marks.extend(["lighthouse", "talk-of-the-owner", "42424242"].map(str::to_owned));
+        Ok(Self {
+            dynamodb: Clients::new(&stack.system.running().access()).dynamodb,
+            stack,
+            draft,
+            live,
+            absent: JobId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
+            marks,
+        })
+    }
+
+    /// A route's paths: for each of the owner's jobs where it names one, the live one last.
+    pub(super) fn paths(&self, row: &Row) -> Vec<String> {
+        if row.path.contains("{id}") {
+            [&self.draft, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
+        } else {
+            vec![row.path.to_owned()]
+        }
+    }
+
+    /// A route's path for a job that nobody has.
+    pub(super) fn absent_path(&self, row: &Row) -> String {
+        row.path.replace("{id}", &self.absent)
+    }
+
+    /// Asks over HTTP, with this `Authorization`.
+    pub(super) async fn ask(&self, asked: &Asked, authorization: Option<&str>) -> anyhow::Result<Answer> {
+        let mut headers: Vec<_> = asked.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        headers.extend(authorization.map(|value| ("authorization", value)));
+        let path = match asked.query.as_str() {
+            "" => asked.path.clone(),
+            query => format!("{}?{query}", asked.path),
+        };
+        let body = asked.body.as_ref().map(|body| body.to_string().into_bytes());
+        self.stack.app.send(asked.method, &path, &headers, body).await
+    }
+
+    /// Asks over HTTP as a user.
+    pub(super) async fn ask_as(&self, asked: &Asked, user: &str) -> anyhow::Result<Answer> {
+        self.ask(asked, Some(&format!("Bearer {user}"))).await
+    }
+
+    /// The owner's marks that an answer shows.
+    pub(super) fn marks_in(&self, answer: &Answer) -> Vec<&str> {
+        let text = format!("{:?} {}", answer.headers, answer.body);
+        self.marks.iter().map(String::as_str).filter(|mark| text.contains(mark)).collect()
+    }
+
+    pub(super) fn shows_nothing_of_the_owner(&self, answer: &Answer, asked: &Asked) {
+        let marks = self.marks_in(answer);
+        assert!(marks.is_empty(), "{asked:?} shows {marks:?}: {answer:?}");
+    }
+
+    /// The records of jobs and ledger as they are stored.
+    pub(super) async fn stored(&self) -> anyhow::Result<[Records; 2]> {
+        let variables = &self.stack.system.running().sweeper_variables;
+        let jobs = self.records(&variables["DARKROOM_JOBS_TABLE"]).await?;
+        let ledger = self.records(&variables["DARKROOM_LEDGER_TABLE"]).await?;
+        assert!(jobs.len() >= 3 && ledger.len() >= 4, "the tables hold what was made");
+        Ok([jobs, ledger])
+    }
+
+    async fn records(&self, table: &str) -> anyhow::Result<Records> {
+        let page = self.dynamodb.scan().table_name(table).consistent_read(true).send().await?;
+        assert!(page.last_evaluated_key.is_none(), "a few records are one page");
+        let key = |record: &HashMap<String, AttributeValue>| format!("{:?} {:?}", record["pk"], record["sk"]);
+        Ok(page.items.unwrap_or_default().into_iter().map(|record| (key(&record), record)).collect())
+    }
+
+    /// Lets what waits be drawn and ends the test.
+    pub(super) async fn finish(mut self) -> anyhow::Result<()> {
+        self.stack.system.start_consuming()?;
+        for job in self.stack.stores()?.jobs.all_live().await? {
+            self.stack.app.settled(job.user.as_str(), job.id.as_str()).await?;
+        }
+        self.stack.finish().await?;
+        Ok(())
+    }
+}
+
+/// What the owner asked for.
+pub(super) fn order() -> Value {
+    json!({"prompt": "a lighthouse at dusk", "conversation_id": "talk-of-the-owner"})
+}
+
+/// Whether two answers cannot be told apart, but for what is new in each.
+pub(super) fn alike(one: &Answer, two: &Answer) -> bool {
+    let headers = |answer: &Answer| {
+        let mut headers = answer.headers.clone();
+        headers.retain(|name, _| !["date", "apigw-requestid"].contains(&name.as_str()));
+        headers
+    };
+    (one.status, &one.body, headers(one)) == (two.status, &two.body, headers(two))
+}

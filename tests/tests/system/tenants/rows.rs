@@ -1,0 +1,112 @@
+//! What each route shows, and to whom.
+
+use serde_json::{Value, json};
+
+use super::house::KEY;
+
+/// Whose data a route shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// The job that its path names: to anybody but its owner it is absent.
+    OneJob,
+    /// What the caller has.
+    CallersOwn,
+    /// The same to all who are signed in.
+    SignedIn,
+    /// The same to all, signed in or not.
+    Everybody,
+    /// The job that it makes, paid by the caller.
+    Made,
+    /// No route: nothing, whatever its path names.
+    Nothing,
+}
+
+/// One route.
+pub(super) struct Row {
+    /// Its key in the template.
+    pub(super) route: &'static str,
+    /// The function that answers.
+    pub(super) function: &'static str,
+    /// A request that it takes; `{id}` is a job's.
+    method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) shows: Shows,
+}
+
+const fn row(
+    route: &'static str,
+    function: &'static str,
+    method: &'static str,
+    path: &'static str,
+    shows: Shows,
+) -> Row {
+    Row { route, function, method, path, shows }
+}
+
+pub(super) const ROWS: [Row; 9] = [
+    row("POST /v1/jobs", "submit", "POST", "/v1/jobs", Shows::Made),
+    row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
+    row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
+    row("POST /v1/jobs/{id}/cancel", "api", "POST", "/v1/jobs/{id}/cancel", Shows::OneJob),
+    row("GET /v1/account", "api", "GET", "/v1/account", Shows::CallersOwn),
+    row("GET /v1/account/entries", "api", "GET", "/v1/account/entries", Shows::CallersOwn),
+    row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),
+    row("GET /health", "api", "GET", "/health", Shows::Everybody),
+    row("$default", "api", "GET", "/v1/jobs/{id}/image", Shows::Nothing),
+];
+
+/// A request, without its caller.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) method: &'static str,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Option<Value>,
+}
+
+impl Row {
+    /// The request of this route for a path. A submission comes with the owner's key and another prompt: were it taken
+    /// for the owner's, the answer would say so.
+    pub(super) fn asked(&self, path: &str) -> Asked {
+        let mut asked = Asked {
+            method: self.method,
+            path: path.to_owned(),
+            query: String::new(),
+            headers: Vec::new(),
+            body: None,
+        };
+        if self.shows == Shows::Made {
+            asked.headers.push(("content-type", "application/json".to_owned()));
+            asked.headers.push(("idempotency-key", KEY.to_owned()));
+            asked.body = Some(json!({"prompt": "a bridge"}));
+        }
+        asked
+    }
+}
+
+impl Asked {
+    /// The same with a header.
+    pub(super) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// The same with a query.
+    pub(super) fn with_query(mut self, query: &str) -> Self {
+        query.clone_into(&mut self.query);
+        self
+    }
+
+    /// The same with these members in its body.
+    pub(super) fn with_members(mut self, members: &Value) -> Self {
+        let body = self.body.get_or_insert_with(|| json!({}));
+        for (name, value) in members.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
+        if self.headers.iter().all(|(name, _)| *name != "content-type") {
+            self.headers.push(("content-type", "application/json".to_owned()));
+        }
+        self
+    }
+}
