@@ -16,7 +16,7 @@ use crate::worker::{Done, Worker};
 /// Bodies stay text: one that is no message fails alone.
 #[derive(Deserialize)]
 pub struct Batch {
-    #[serde(rename = "Records", default)]
+    #[serde(rename = "Records")]
     records: Vec<Record>,
 }
 
