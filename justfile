@@ -22,6 +22,10 @@ demo PROMPT="a lighthouse at dusk":
 bench *ARGS:
     cargo run --release --locked --bin bench -- {{ ARGS }}
 
+# Users at work while processes are killed and the provider fails, for so many minutes; `just chaos 5 --seed 7` draws the same decisions again.
+chaos MINUTES="2" *ARGS:
+    cargo run --release --locked --bin chaos -- {{ MINUTES }} {{ ARGS }}
+
 # The functions' binaries as they are deployed, for this machine's processor, in target/lambda.
 functions:
     cargo build --locked --profile lambda --package submit --package api --package worker --package sweeper

@@ -1,5 +1,6 @@
 //! What the tests and benches share.
 
+pub mod chaos;
 pub mod interposer;
 pub mod jobs;
 pub mod keys;

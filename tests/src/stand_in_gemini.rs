@@ -256,6 +256,11 @@ impl StandIn {
         self.state().log.arrived()
     }
 
+    /// The number of pictures that were sent since the start: cheap to ask for.
+    pub fn drawn_count(&self) -> usize {
+        self.state().log.drawn()
+    }
+
     /// How many calls each prompt has ended with a picture.
     pub fn pictures_by_prompt(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();

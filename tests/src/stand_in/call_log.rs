@@ -45,12 +45,21 @@ pub(crate) struct Log {
     cleared: usize,
     in_flight: usize,
     in_flight_max: usize,
+    drawn: usize,
     connections: usize,
 }
 
 impl Log {
     pub(crate) const fn new(start: Instant) -> Self {
-        Self { start, calls: Vec::new(), cleared: 0, in_flight: 0, in_flight_max: 0, connections: 0 }
+        Self {
+            start,
+            calls: Vec::new(),
+            cleared: 0,
+            in_flight: 0,
+            in_flight_max: 0,
+            drawn: 0,
+            connections: 0,
+        }
     }
 
     /// A call arrives; the number is for [`Log::end`].
@@ -63,6 +72,7 @@ impl Log {
 
     pub(crate) fn end(&mut self, number: usize, call: Call) {
         self.in_flight -= 1;
+        self.drawn += usize::from(call.outcome == Outcome::Drawn);
         let place = number.checked_sub(self.cleared).and_then(|at| self.calls.get_mut(at));
         if let Some(place) = place {
             *place = Some(call);
@@ -83,6 +93,11 @@ impl Log {
 
     pub(crate) fn arrived(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Pictures that were sent since the start, whatever was cleared.
+    pub(crate) const fn drawn(&self) -> usize {
+        self.drawn
     }
 
     pub(crate) const fn in_flight_max(&self) -> usize {

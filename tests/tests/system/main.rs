@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod breaker;
+mod chaos;
 mod clock;
 mod conditions;
 mod contention;
