@@ -51,8 +51,8 @@ struct Versioned {
 /// Why a body is not a message.
 #[derive(Debug, Error)]
 pub enum MessageError {
-    /// Not the JSON of a message.
-    #[error("the body is no message: {0}")]
+    /// Not the JSON of a message. Its words tell where, not what: what somebody else sent may be anything, and they are logged.
+    #[error("the body is no message (line {}, column {})", .0.line(), .0.column())]
     Malformed(#[from] serde_json::Error),
     /// Written by another release.
     #[error("the message has version {0}, this release reads {VERSION}")]
