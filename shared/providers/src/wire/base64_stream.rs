@@ -37,7 +37,8 @@ impl Base64Stream {
     /// At most `limit` bytes are decoded; `expected` of them are made room for at once.
     pub(crate) fn new(limit: usize, expected: usize) -> Self {
         Self {
-            decoded: Vec::with_capacity(expected.min(limit)),
+            // Room is asked for in whole groups of three bytes.
+            decoded: Vec::with_capacity(expected.min(limit + 2)),
             limit,
             group: Vec::with_capacity(4),
             padded: false,
@@ -52,8 +53,11 @@ impl Base64Stream {
             if self.group.len() < 4 {
                 return Ok(());
             }
-            let group = std::mem::take(&mut self.group);
+            // Its room is used again: an answer may escape every character, and each then comes alone.
+            let mut group = std::mem::take(&mut self.group);
             self.decode(&group)?;
+            group.clear();
+            self.group = group;
         }
         let (whole, rest) = piece.split_at(piece.len() - piece.len() % 4);
         self.decode(whole)?;
