@@ -1,6 +1,7 @@
 //! What the tests and benches share.
 
 pub mod chaos;
+pub mod hostile;
 pub mod interposer;
 pub mod jobs;
 pub mod keys;

@@ -1,0 +1,105 @@
+//! A submission's body: taken whole or refused whole.
+
+use darkroom_core::limits::{PROMPT_CHARS_MAX, PROMPT_INLINE_BYTES_MAX};
+use darkroom_core::message::Message;
+use darkroom_core::request::Prompt;
+use serde_json::Value;
+
+use super::Verdict;
+use super::functions::{ALICE, Answer, Functions, with};
+
+/// Two write units and a half: the record is meant to fit in one (1,024 bytes).
+const RECORD_BYTES_MAX: usize = 1_024;
+/// A refusal names each wrong field, and 16 KB hold some 2,300 of them. Lambda's own limit is 6 MB.
+const REFUSAL_BYTES_MAX: usize = 512 * 1024;
+
+pub(super) fn run(body: &[u8]) -> Verdict {
+    with(|functions| {
+        let key = functions.fresh_key();
+        let answer = functions.submit(ALICE, &key, body);
+        match answer.status {
+            202 => {
+                is_whole(&answer);
+                is_replayed(functions, &key, body, &answer);
+                Verdict::Taken
+            }
+            400 | 413 | 422 => {
+                is_refused(&answer);
+                Verdict::Refused
+            }
+            status => panic!("{status}: {}", answer.text),
+        }
+    })
+}
+
+/// One transaction, one message, and the prompt as the rules want it.
+fn is_whole(answer: &Answer) {
+    let writes: Vec<_> = answer.asked.iter().filter(|asked| asked.is_write()).collect();
+    let names: Vec<_> = writes.iter().map(|write| write.operation.as_str()).collect();
+    assert_eq!(names, ["TransactWriteItems", "SendMessage"]);
+    let puts = writes[0].body["TransactItems"].as_array().expect("actions");
+    let put = |sk: &str| puts.iter().map(|put| &put["Put"]["Item"]).find(|item| item["sk"]["S"] == sk);
+    let record = put("JOB").expect("a record");
+    let (inline, long) =
+        (record["prompt"]["S"].as_str(), put("BODY").and_then(|put| put["prompt"]["S"].as_str()));
+    let prompt = match (inline, long) {
+        (Some(inline), None) => {
+            assert!(inline.len() <= PROMPT_INLINE_BYTES_MAX, "{} bytes", inline.len());
+            inline
+        }
+        (None, Some(long)) => long,
+        both => panic!("one of two: {both:?}"),
+    };
+    assert_eq!(answer.json["prompt"], prompt);
+    let again = Prompt::parse(prompt).unwrap_or_else(|reason| panic!("{prompt:?} {reason}"));
+    assert_eq!(again.reveal(), prompt, "normal form is stable");
+    assert!((1..=PROMPT_CHARS_MAX).contains(&prompt.chars().count()));
+    assert!(size(record) <= RECORD_BYTES_MAX, "{} bytes: {record}", size(record));
+    let message = writes[1].body["MessageBody"].as_str().expect("a message");
+    let Ok(Message::Job(message)) = Message::parse(message) else { panic!("{message}") };
+    assert_eq!(
+        (message.user.as_str(), message.job_id.as_str(), message.model.as_str()),
+        (ALICE, answer.json["id"].as_str().unwrap(), record["model"]["S"].as_str().unwrap())
+    );
+}
+
+/// A client that was not answered asks again, and gets the same job for no further tokens.
+fn is_replayed(functions: &mut Functions, key: &str, body: &[u8], first: &Answer) {
+    let again = functions.submit(ALICE, key, body);
+    assert_eq!((again.status, &again.json["id"]), (202, &first.json["id"]), "{}", again.text);
+    assert_eq!(
+        again.headers.get("idempotent-replayed").map(|value| value.as_bytes()),
+        Some(b"true".as_slice())
+    );
+    assert_eq!(again.json["prompt"], first.json["prompt"]);
+    assert!(!again.asked.iter().any(|asked| asked.operation == "SendMessage"));
+}
+
+/// Nothing was written, and a problem says why.
+fn is_refused(answer: &Answer) {
+    assert!(!answer.asked.iter().any(super::functions::Asked::is_write), "{:?}", answer.asked);
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    assert_eq!(answer.json["status"], answer.status);
+    let code = answer.json["code"].as_str().unwrap_or_default();
+    let codes = [
+        "malformed_json",
+        "unknown_field",
+        "invalid_value",
+        "unknown_model",
+        "model_retired",
+        "body_too_large",
+    ];
+    assert!(codes.contains(&code), "{}", answer.text);
+    assert!(answer.text.len() <= REFUSAL_BYTES_MAX, "a refusal of {} bytes", answer.text.len());
+}
+
+/// An item's size as DynamoDB counts it (developer guide, "DynamoDB item sizes and formats"): names, texts, and of a number a
+/// byte for each two digits and one more.
+fn size(item: &Value) -> usize {
+    let of = |value: &Value| match (value["S"].as_str(), value["N"].as_str()) {
+        (Some(text), _) => text.len(),
+        (_, Some(digits)) => digits.len().div_ceil(2) + 1,
+        _ => panic!("{value}"),
+    };
+    item.as_object().expect("an item").iter().map(|(name, value)| name.len() + of(value)).sum()
+}
