@@ -37,7 +37,7 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
     ("api", "bucket", &["s3:ListBucket"], "probe"),
     ("api", "logs", LOGS, ALWAYS),
     // Claims and settles. It never makes a job, never sends and never holds.
-    ("worker", "jobs", &["dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("worker", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
     ("worker", "ledger", &["dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("worker", "keys", &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"], ALWAYS),
     // Nobody else opens secrets, and it only those that were sealed for its table.
