@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::process::{Child, Command};
 
 /// How long a program may take until it answers.
@@ -53,8 +53,22 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// A server on 127.0.0.1 with an environment of its own, gone with the thread that started it, however that ends. Its
-/// output is in a file.
+/// Whether the one address that this port is listened on is 127.0.0.1 (proc(5), "/proc/net/tcp").
+fn is_on_loopback_alone(port: u16) -> bool {
+    let sockets = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
+    let mut listening = Vec::new();
+    for line in sockets.iter().flatten().flat_map(|table| table.lines().skip(1)) {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, state) = (fields.next().unwrap_or_default(), fields.nth(1));
+        if local.ends_with(&format!(":{port:04X}")) && state == Some("0A") {
+            listening.push(local.to_owned());
+        }
+    }
+    listening == [format!("0100007F:{port:04X}")]
+}
+
+/// A server on 127.0.0.1 with an environment of its own. It and the processes that it starts go with it; it itself also goes
+/// with the thread that started it, however that ends. Its output is in a file.
 pub(crate) struct Server {
     child: Child,
     log: PathBuf,
@@ -85,7 +99,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .context("setpriv of util-linux does not start")?;
         let mut server = Self { child, log };
@@ -97,11 +111,20 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        ensure!(is_on_loopback_alone(port), "{} listens for other machines too", program.display());
         Ok(server)
     }
 
     /// What it has written so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(process_id) = self.child.id() else { return };
+        let group = format!("-{process_id}");
+        let _ = std::process::Command::new("kill").args(["-9", "--", &group]).status();
     }
 }
