@@ -56,3 +56,60 @@ fn pixels(file: &[u8]) -> Option<Vec<u8>> {
     reader.next_frame(&mut pixels).ok()?;
     Some(pixels)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    fn png(names: &[&[u8; 4]]) -> Vec<u8> {
+        let chunk = |name: &&[u8; 4]| [b"\0\0\0\x01".as_slice(), *name, b"x", b"\0\0\0\0"].concat();
+        [b"\x89PNG\r\n\x1a\n".to_vec(), names.iter().flat_map(chunk).collect()].concat()
+    }
+
+    fn jpeg(marker: u8, rest: &[u8]) -> Vec<u8> {
+        [
+            b"\xff\xd8\xff",
+            [marker].as_slice(),
+            b"\0\x03x\xff\xda\0\x02entropy\xff\0\xff\xd0\xff\xff\xd9",
+            rest,
+        ]
+        .concat()
+    }
+
+    fn webp(chunks: &[&[u8]], length_off: u8) -> Vec<u8> {
+        let chunks = chunks.concat();
+        let length = u8::try_from(chunks.len()).unwrap() + 4 + length_off;
+        [b"RIFF", [length, 0, 0, 0].as_slice(), b"WEBP", &chunks].concat()
+    }
+
+    #[test]
+    fn what_was_left_in_a_file_is_noticed() {
+        let (lossy, odd) = (b"VP8 \x02\0\0\0xx".as_slice(), b"VP8L\x01\0\0\0x\0".as_slice());
+        let alpha = b"ALPH\x02\0\0\0xx".as_slice();
+        let (extended, flags) = (
+            b"VP8X\x0a\0\0\0\x10\x00\x00\x00123456".as_slice(),
+            b"VP8X\x0a\0\0\0\x18\x00\x00\x00123456".as_slice(),
+        );
+        for (what, file, format, clean) in [
+            ("the least", png(&[b"IHDR", b"IDAT", b"IEND"]), ImageFormat::Png, true),
+            ("a text", png(&[b"IHDR", b"tEXt", b"IDAT", b"IEND"]), ImageFormat::Png, false),
+            ("a profile", png(&[b"IHDR", b"iCCP", b"IDAT", b"IEND"]), ImageFormat::Png, false),
+            ("no end", png(&[b"IHDR", b"IDAT"]), ImageFormat::Png, false),
+            ("more", png(&[b"IHDR", b"IDAT", b"IEND", b"IDAT"]), ImageFormat::Png, false),
+            ("tables and a scan", jpeg(0xdb, b""), ImageFormat::Jpeg, true),
+            ("a comment", jpeg(0xfe, b""), ImageFormat::Jpeg, false),
+            ("EXIF", jpeg(0xe1, b""), ImageFormat::Jpeg, false),
+            ("more", jpeg(0xdb, b"x"), ImageFormat::Jpeg, false),
+            ("lossy", webp(&[lossy], 0), ImageFormat::Webp, true),
+            ("lossless", webp(&[odd], 0), ImageFormat::Webp, true),
+            ("alpha", webp(&[extended, alpha, lossy], 0), ImageFormat::Webp, true),
+            ("a flag of EXIF", webp(&[flags, alpha, lossy], 0), ImageFormat::Webp, false),
+            ("EXIF", webp(&[lossy, b"EXIF\x02\0\0\0xx"], 0), ImageFormat::Webp, false),
+            ("a length that is wrong", webp(&[lossy], 2), ImageFormat::Webp, false),
+        ] {
+            assert_eq!(catch_unwind(|| is_clean(&file, format)).is_ok(), clean, "{what}");
+        }
+    }
+}

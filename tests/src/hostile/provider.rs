@@ -238,3 +238,39 @@ fn has_effect(refusal: &Refusal) {
         assert!(until >= at && until.since(at) <= REST_MAX, "{refusal:?}: {until}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn what_a_refusal_must_not_say_is_noticed() {
+        for (detail, silent) in [
+            ("IMAGE_SAFETY", true),
+            ("the picture is cut off", true),
+            (SECRET, false),
+            (&format!("x {SECRET} y"), false),
+            (PROMPT, false),
+            ("a\nb", false),
+            (&"A".repeat(200), false),
+            ("no answer in time", false),
+        ] {
+            let refusal = Refusal::NoImage { detail: detail.to_owned() };
+            assert_eq!(catch_unwind(|| is_silent(&refusal)).is_ok(), silent, "{detail}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_the_whole() {
+        for length in [0_usize, 1, 1_024, 1_025, 5_000] {
+            let body: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[0]).collect();
+            let answer = Answer::ok(vec![Bytes::from(body.clone())]).in_pieces();
+            assert_eq!(answer.body.concat(), body);
+            let longest = if length <= 1_024 { 1 } else { 48 };
+            assert!(answer.body.iter().all(|piece| (1..=longest).contains(&piece.len())));
+            assert!(length <= 1_024 || answer.body.iter().map(Bytes::len).max() > Some(8), "they differ");
+        }
+    }
+}

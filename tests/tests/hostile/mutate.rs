@@ -23,7 +23,7 @@ pub(crate) fn mutated(target: Target, corpus: &[Seed], seed: u64) -> Vec<u8> {
         let other = &random.choice(corpus).expect("a corpus").bytes;
         match target.name {
             name if name == IMAGE.name && random.u8(..) < 160 => {
-                mutate_image::change(&mut input, &mut random)
+                mutate_image::change(&mut input, &mut random);
             }
             name if name == IMAGE.name || name == LIST_QUERY.name => change(&mut input, other, &mut random),
             _ if random.u8(..) < 180 => mutate_json::change(&mut input, &mut random),
@@ -46,7 +46,7 @@ fn change(input: &mut Vec<u8>, other: &[u8], random: &mut Rng) {
         0 => input[at] ^= 1 << random.u8(..8),
         1 => {
             input[at] =
-                *random.choice(&[0, 1, 0x7f, 0x80, 0xfe, 0xff, b'"', b'\\', b'{', b'%', b'&', b'=']).unwrap()
+                *random.choice(&[0, 1, 0x7f, 0x80, 0xfe, 0xff, b'"', b'\\', b'{', b'%', b'&', b'=']).unwrap();
         }
         2 => drop(input.drain(at..end)),
         3 => input.truncate(at),

@@ -92,7 +92,7 @@ fn segment(file: &mut Vec<u8>, random: &mut Rng) {
         0 => {
             file[at + 1] = *random
                 .choice(&[0xc0, 0xc2, 0xc3, 0xc4, 0xd0, 0xd9, 0xda, 0xdb, 0xdc, 0xe1, 0xfe, 0xff])
-                .unwrap()
+                .unwrap();
         }
         1 => {
             let length = random.choice(&[0_u16, 1, 2, 3, 0xff, 0xffff]).unwrap().to_be_bytes();
