@@ -27,8 +27,10 @@ pub struct Report {
     pub settled: usize,
     /// Kills by function.
     pub kills: BTreeMap<&'static str, usize>,
-    calls_made: usize,
-    calls_counted: usize,
+    /// Calls at the provider.
+    pub calls_made: usize,
+    /// Calls on the records.
+    pub calls_counted: usize,
     drawn: usize,
     /// Pictures that were paid for and came to nothing.
     pub lost_pictures: usize,

@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use darkroom_core::limits::WORKER_SETTLE_PATIENCE;
+
 use super::{Call, Found, Record, Rules, Story};
 use crate::chaos::history::{Answered, Asked, Kill, Operation};
 
-/// From a picture's arrival to its settlement, generously, and from a kill's note to the kill.
-const SETTLING: Duration = Duration::from_secs(3);
+/// A kill is noted before it is made, by at most so long.
 const NOTING: Duration = Duration::from_millis(500);
-/// After a cancel was answered no call starts, but one whose last look was a little before.
-const CANCEL_LOOK: Duration = Duration::from_secs(5);
+/// After a cancel was answered no call starts, but one whose last look was a little before. The next attempt after a death would
+/// come a whole lease later.
+const LAST_LOOK: Duration = Duration::from_secs(10);
 
 pub(super) fn judge(
     stories: &[Story<'_>],
@@ -71,7 +73,7 @@ fn called_after_cancel(story: &Story<'_>, by_prompt: &BTreeMap<&str, Vec<&Call>>
     };
     let cancelled_at = story.operations.iter().find(is_taken)?.answered_at;
     let calls = by_prompt.get(record.prompt.as_str())?;
-    let late = calls.iter().find(|call| call.at > cancelled_at + CANCEL_LOOK)?;
+    let late = calls.iter().find(|call| call.at > cancelled_at + LAST_LOOK)?;
     let after = late.at.saturating_sub(cancelled_at).as_secs_f64();
     Some(format!("{}: called {after:.1} s after its cancel was answered", story.name()))
 }
@@ -98,7 +100,8 @@ fn unexplained<'a>(mut calls: Vec<&'a Call>, deaths: &[Duration], batch: usize) 
         let mut left = batch;
         // Earliest end first: it is the one that later deaths explain least.
         calls.retain(|call| {
-            let is_explained = left > 0 && call.at <= *death + NOTING && *death <= call.ended_at + SETTLING;
+            let is_explained =
+                left > 0 && call.at <= *death + NOTING && *death <= call.ended_at + WORKER_SETTLE_PATIENCE;
             left -= usize::from(is_explained);
             !is_explained
         });

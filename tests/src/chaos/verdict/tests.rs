@@ -212,11 +212,13 @@ fn calls_are_judged() {
             }
         }),
         ("alice left: called, and there is no such job", |run| run.call("alice left", 1_000, false)),
-        ("bob ended: called 9.9 s after its cancel was answered", |run| run.call("bob ended", 10_000, false)),
+        ("bob ended: called 19.9 s after its cancel was answered", |run| {
+            run.call("bob ended", 20_000, false);
+        }),
         // Nobody died, somebody else did, or much later.
         ("the picture drawn at 1.0 s came to nothing", |run| run.kills.clear()),
         ("the picture drawn at 1.0 s came to nothing", |run| run.kills[0].function = "api"),
-        ("the picture drawn at 1.0 s came to nothing", |run| run.kills[0].at = Duration::from_secs(5)),
+        ("the picture drawn at 1.0 s came to nothing", |run| run.kills[0].at = Duration::from_secs(12)),
         ("the picture drawn at 1.0 s came to nothing", |run| run.kills[0].at = Duration::from_millis(400)),
         // A cancelled job's picture was paid by nobody.
         ("bob ended: the picture drawn at 30.0 s came to nothing", |run| run.call("bob ended", 30_000, true)),
@@ -260,7 +262,7 @@ fn books_are_judged() {
             run.found.balances.remove("bob");
         }),
         ("a dead letter after 1 deaths of workers", |run| {
-            run.found.dead_letters.push(job_id("alice", "twice"))
+            run.found.dead_letters.push(job_id("alice", "twice"));
         }),
         ("this is no message: a dead letter", |run| {
             (0..9).for_each(|nth| run.kill("worker", 2_000 + nth));
