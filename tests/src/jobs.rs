@@ -18,6 +18,20 @@ pub async fn submit_without_message(
     key: &str,
     wake: Duration,
 ) -> anyhow::Result<String> {
+    submit_with_deadline(stores, user, key, wake, Duration::from_secs(3_600)).await
+}
+
+/// The same with another deadline.
+///
+/// # Errors
+/// When it could not be made.
+pub async fn submit_with_deadline(
+    stores: &Stores,
+    user: &str,
+    key: &str,
+    wake: Duration,
+    deadline: Duration,
+) -> anyhow::Result<String> {
     let user = UserId::parse(user)?;
     let created_at = darkroom_aws::now();
     let order = Order {
@@ -28,7 +42,7 @@ pub async fn submit_without_message(
         request_hash: "h".to_owned(),
         cost: 1,
         created_at,
-        deadline_at: created_at.plus(Duration::from_secs(3_600)),
+        deadline_at: created_at.plus(deadline),
     };
     let id = JobId::derive(&user, &IdempotencyKey::parse(key)?);
     let submission = Submission { id: id.clone(), user, order, op: darkroom_aws::random_stamp() };

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use aws_sdk_sqs::error::ProvideErrorMetadata as _;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
 use darkroom_aws::clients::Clients;
-use darkroom_tests::jobs::submit_without_message;
+use darkroom_tests::jobs::{submit_with_deadline, submit_without_message};
 use darkroom_tests::keys;
 use darkroom_tests::stack::{App, PATIENCE, plain_client};
 use darkroom_tests::stand_in_gemini::{Settings, StandIn};
@@ -115,21 +115,27 @@ async fn everything_works(system: &Deployed) -> anyhow::Result<()> {
     // What a crash between submit's two calls leaves: nobody but a sweeper that the rule starts will send its message.
     let stores = system.aws.stores()?;
     let unsent = submit_without_message(&stores, "alice", "unsent", Duration::ZERO).await?;
+    let (wake, deadline) = (Duration::from_secs(600), Duration::from_secs(1));
+    let overdue = submit_with_deadline(&stores, "alice", "overdue", wake, deadline).await?;
 
     // A job is due, and no sweep has been yet.
     health_is(system, (503, "degraded")).await?;
     callers_are_those_of_the_issuer(system).await?;
     a_prompt_becomes_a_picture(system).await?;
+    a_waiting_job_is_cancelled(system).await?;
+    what_is_alices_is_listed(system).await?;
     a_key_sealed_under_kms_draws(system).await?;
     a_message_that_is_none_of_ours_ends_in_the_dead_letter_queue(system).await?;
 
-    let job = system.app.settled(system.alice(), &unsent).await?;
-    assert_eq!((&job["status"], &job["settled"]), (&json!("draft"), &json!("captured")), "{job}");
+    for (id, status, settled) in [(unsent, "draft", "captured"), (overdue, "failed", "refunded")] {
+        let job = system.app.settled(system.alice(), &id).await?;
+        assert_eq!((&job["status"], &job["settled"]), (&json!(status), &json!(settled)), "{job}");
+    }
     health_is(system, (200, "healthy")).await?;
     let audit: Value = serde_json::from_str(&system.aws.darkroom(&["tokens", "audit", "--json"]).await?)?;
     assert_eq!(
         (&audit["jobs"], &audit["settled"], &audit["faults"]),
-        (&json!(3), &json!(3), &json!([])),
+        (&json!(5), &json!(5), &json!([])),
         "{audit}"
     );
     Ok(())
@@ -176,7 +182,9 @@ async fn callers_are_those_of_the_issuer(system: &Deployed) -> anyhow::Result<()
 }
 
 async fn a_prompt_becomes_a_picture(system: &Deployed) -> anyhow::Result<()> {
-    let body = json!({"prompt": "a lighthouse at dusk", "aspect_ratio": "16:9"});
+    // So long that it is kept beside the record.
+    let prompt = "a lighthouse at dusk, ".repeat(40);
+    let body = json!({"prompt": prompt, "aspect_ratio": "16:9"});
     let accepted = system.app.submit(system.alice(), "k1", &body).await?;
     assert_eq!(accepted.status, 202, "{}", accepted.body);
     let job = system.app.settled(system.alice(), accepted.text("id")).await?;
@@ -184,11 +192,39 @@ async fn a_prompt_becomes_a_picture(system: &Deployed) -> anyhow::Result<()> {
         (&job["status"], &job["settled"], &job["attempts"]),
         (&json!("draft"), &json!("captured"), &json!(1))
     );
+    assert_eq!(job["prompt"], prompt);
     let picture = system.app.download(job["image_url"].as_str().unwrap()).await?;
     let reader = png::Decoder::new(std::io::Cursor::new(&picture)).read_info()?;
     assert_eq!(u64::from(reader.info().width), job["image"]["width"].as_u64().unwrap());
     let again = system.app.submit(system.alice(), "k1", &body).await?;
     assert_eq!((again.status, again.header("idempotent-replayed")), (202, "true"));
+    Ok(())
+}
+
+async fn a_waiting_job_is_cancelled(system: &Deployed) -> anyhow::Result<()> {
+    let stores = system.aws.stores()?;
+    let id = submit_without_message(&stores, "alice", "unwanted", Duration::from_secs(600)).await?;
+    let cancelled = system.app.post(system.alice(), &format!("/v1/jobs/{id}/cancel")).await?;
+    assert_eq!((cancelled.status, cancelled.text("settled")), (200, "refunded"), "{}", cancelled.body);
+    Ok(())
+}
+
+/// Every route that only reads.
+async fn what_is_alices_is_listed(system: &Deployed) -> anyhow::Result<()> {
+    for (path, list, least) in
+        [("/v1/jobs", "jobs", 4), ("/v1/account/entries", "entries", 3), ("/v1/models", "models", 7)]
+    {
+        let answer = system.app.get(system.alice(), path).await?;
+        let listed = answer.body[list].as_array().map_or(0, Vec::len);
+        assert!(answer.status == 200 && listed >= least, "{path}: {}", answer.body);
+    }
+    let account = system.app.get(system.alice(), "/v1/account").await?;
+    assert_eq!(
+        (&account.body["granted"], &account.body["spent"]),
+        (&json!(10), &json!(1)),
+        "{}",
+        account.body
+    );
     Ok(())
 }
 
