@@ -17,6 +17,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Verdict;
 use super::image::is_clean;
@@ -119,8 +120,14 @@ impl Bench {
         let settings =
             Settings { gemini_base_url: base(), openai_base_url: base(), forge_base_url: Some(base()) };
         let user = UserId::parse("alice").expect("a user");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        {
+            let _entered = runtime.enter();
+            // A Rust program's `main` ignores it, a fuzzer's does not; the server writes to connections that were given up.
+            drop(signal(SignalKind::pipe())?);
+        }
         Ok(Self {
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            runtime,
             providers: Providers::new(settings),
             answer,
             job: JobId::derive(&user, &IdempotencyKey::parse("k").expect("a key")),
