@@ -1,239 +1,277 @@
-//! The small world of the exhaustive search: one job, one balance, who is doing what, what the store does with a
-//! write and what must be true at every moment.
+//! A state of the model: jobs of one user, the balance that pays for them, who is doing what, and a write that is
+//! still on its way.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::rc::Rc;
-use std::sync::LazyLock;
+use std::hash::{Hash, Hasher};
 
-use darkroom_core::id::Stamp;
-use darkroom_core::job::{Job, Stage};
-use darkroom_core::ledger::{Balance, Settlement};
-use darkroom_core::lifecycle::{Bounds, Command, Seen, SeenProcessing, apply};
+use darkroom_core::job::Stage;
+use darkroom_core::ledger::{Balance, Settlement, Tokens};
+use darkroom_core::lifecycle::{Bounds, Command};
 use darkroom_core::time::Timestamp;
 
-use crate::common::{COST, at, stamp, submitted};
+use crate::common::{Shown, at};
+use crate::known::Known;
 
-pub(crate) const SWEEPER: usize = 2;
-pub(crate) const OWNER: usize = 3;
+/// Who acts: two workers, two sweepers, the owner, two submissions.
+pub(crate) const WORKERS: [usize; 2] = [0, 1];
+pub(crate) const SWEEPERS: [usize; 2] = [2, 3];
+pub(crate) const OWNER: usize = 4;
+pub(crate) const SUBMITTERS: [usize; 2] = [5, 6];
+const ACTORS: usize = 7;
+/// Jobs of one user, at most.
+pub(crate) const JOBS: usize = 2;
+/// Lives of one job, at most: its key can be used again when its record has expired.
+pub(crate) const LIVES: usize = 2;
+/// Attempts that are told apart, at most.
+pub(crate) const ATTEMPTS: usize = 6;
 
-/// A stamp for each actor's current write; any other write's is [`OTHER`].
-pub(crate) static OWN: LazyLock<[Stamp; 4]> = LazyLock::new(|| [1, 2, 3, 4].map(stamp));
-pub(crate) static OTHER: LazyLock<Stamp> = LazyLock::new(|| stamp(0));
+/// A minute: far more than the allowances for clocks and slots, far less than the longest waits of the rules.
+pub(crate) fn tick(ticks: u64) -> Timestamp {
+    at(60 * ticks)
+}
 
-#[derive(Clone, Copy)]
+/// How large the world is.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
-    /// Times are in ticks. A sweep comes with each.
+    pub(crate) jobs: usize,
+    pub(crate) workers: usize,
+    pub(crate) sweepers: usize,
+    pub(crate) owner: bool,
+    /// Submissions in all. More than jobs means that a client asks again with the same key.
+    pub(crate) submissions: u8,
+    /// In ticks, from the claim and from the submission.
     pub(crate) lease: u64,
     pub(crate) deadline: u64,
     pub(crate) bounds: Bounds,
-    /// How often a worker or the sweeper dies.
+    /// How often anybody dies.
     pub(crate) crashes: u8,
     /// How many writes have a first copy that is done late or never.
-    pub(crate) doubles: u8,
+    pub(crate) copies: u8,
+    /// How often a worker gives a job back before it has made the call.
+    pub(crate) uncalled: u8,
+    /// Whether workers show signs of life, and whether a send can be known to have failed.
+    pub(crate) signs_of_life: bool,
+    pub(crate) send_fails: bool,
+    pub(crate) granted: Tokens,
+    pub(crate) inflight_max: u64,
+    /// Whether settled records expire, so that their keys make new jobs.
+    pub(crate) expires: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) jobs: [Entry; JOBS],
+    pub(crate) account: Account,
+    pub(crate) actors: [Doing; ACTORS],
+    pub(crate) owner_asked: bool,
+    /// Submissions that were begun; deaths, copies and calls given back that are left.
+    pub(crate) submissions: u8,
+    pub(crate) crashes: u8,
+    pub(crate) copies: u8,
+    pub(crate) uncalled: u8,
+    pub(crate) copy: Option<Copied>,
+    pub(crate) faults: Faults,
+}
+
+/// One job in the stores, and what has been done for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Entry {
+    pub(crate) record: Option<Known<Shown>>,
+    /// Whose write that is still going on has left its stamp on the record.
+    pub(crate) op: Option<usize>,
+    /// How often it was submitted.
+    pub(crate) lives: u8,
+    /// Lives that have expired.
+    pub(crate) expired: u8,
+    /// Calls that a provider has seen in this life.
+    pub(crate) calls: u32,
+    /// The ledger's entries, by ticket.
+    pub(crate) settled: [Option<Settlement>; LIVES],
+    pub(crate) settlements: u8,
+    /// Of which attempt the picture is that lies under a key.
+    pub(crate) objects: [u8; ATTEMPTS],
+}
+
+/// A balance that can be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account(pub(crate) Balance);
+
+impl Hash for Account {
+    fn hash<H: Hasher>(&self, hash: &mut H) {
+        let Balance { available, held, spent, granted, inflight } = self.0;
+        (available, held, spent, granted, inflight).hash(hash);
+    }
 }
 
 /// Who is doing what.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Doing {
     Nothing,
-    Writing(Rc<Command>),
-    /// A paid call is under way.
-    Calling {
-        attempt: u32,
+    /// A call is counted and not made yet. Whoever has not looked at the record just now looks once more.
+    Counted {
+        held: Held,
+        is_fresh: bool,
     },
+    /// A call is under way.
+    Calling(Held),
+    Writing {
+        job: usize,
+        command: Known<Command>,
+    },
+    /// The submission's transaction.
+    Submitting(usize),
+    /// Its message.
+    Sending(usize),
 }
 
-#[derive(Clone)]
-pub(crate) struct World {
-    pub(crate) now: u64,
-    pub(crate) job: Rc<Job>,
-    pub(crate) balance: Balance,
-    pub(crate) settlements: u8,
-    /// Calls that a provider has seen.
+/// A worker's copy of the job that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Held {
+    pub(crate) job: usize,
+    pub(crate) attempt: u32,
+    pub(crate) tries: u32,
     pub(crate) calls: u32,
-    /// Two workers, a sweeper, the owner.
-    pub(crate) actors: [Doing; 4],
-    pub(crate) owner_asked: bool,
-    pub(crate) crashes: u8,
-    pub(crate) doubles: u8,
-    /// The first copy of a write, and its stamp.
-    pub(crate) copy: Option<(Rc<Command>, Stamp)>,
+}
+
+/// The first copy of a write whose answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Copied {
+    pub(crate) job: usize,
+    /// A submission when it is none.
+    pub(crate) command: Option<Known<Command>>,
+    /// Whose, if that write is still going on.
+    pub(crate) by: Option<usize>,
+}
+
+/// What no state shows and a write has broken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Faults(u8);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// I7.
+    SettledJobWritten,
+    /// I8: somebody else's lease was alive.
+    LiveLeaseTaken,
+    /// I5: a call was counted, or is about to be made, by a worker that does not hold the job.
+    CallNotByTheHolder,
+    /// A waiting job with a cancel request: nobody may claim it, and its tokens wait for the deadline.
+    CancelForgotten,
+    CallAfterCancel,
+    /// Attributes of a waiting job on one that is held, or the other way round.
+    NoJobAnyMore,
+    /// I12: a job was written over another.
+    SecondJob,
+    /// I1: more was set aside than there was.
+    Overdrawn,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, fault: Fault, is_broken: bool) {
+        self.0 |= u8::from(is_broken) << fault as u8;
+    }
+
+    pub(crate) fn has(self, fault: Fault) -> bool {
+        self.0 >> fault as u8 & 1 == 1
+    }
 }
 
 impl World {
     pub(crate) fn start(config: Config) -> Self {
-        let mut job = submitted(config.deadline);
-        if let Stage::Pending(pending) = &mut job.stage {
-            pending.due_at = at(1);
-        }
-        let balance = Balance::default().grant(COST).unwrap().hold(COST, 1).unwrap();
-        let actors = [const { Doing::Nothing }; 4];
         Self {
             now: 0,
-            job: Rc::new(job),
-            balance,
-            settlements: 0,
-            calls: 0,
-            actors,
+            jobs: [Entry::default(); JOBS],
+            account: Account(Balance::default().grant(config.granted).unwrap()),
+            actors: [Doing::Nothing; ACTORS],
             owner_asked: false,
+            submissions: 0,
             crashes: config.crashes,
-            doubles: config.doubles,
+            copies: config.copies,
+            uncalled: config.uncalled,
             copy: None,
+            faults: Faults::default(),
         }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        at(self.now)
+        tick(self.now)
     }
 
-    /// The actor's next write, under a fresh stamp: none that is on the record or on its way is its own any more.
-    pub(crate) fn begin(&mut self, actor: usize, command: Command) {
-        if self.job.op == OWN[actor] {
-            Rc::make_mut(&mut self.job).op = OTHER.clone();
+    pub(crate) fn record(&self, job: usize) -> Option<Known<Shown>> {
+        self.jobs[job].record
+    }
+
+    /// The job's record, as long as the job is not settled.
+    pub(crate) fn live(&self, job: usize) -> Option<Known<Shown>> {
+        self.record(job).filter(|record| record.settlement().is_none())
+    }
+
+    /// The same state, whichever of two workers, sweepers or submissions of one job is which.
+    pub(crate) fn canonical(mut self, config: Config) -> Self {
+        if config.workers == 2 {
+            self.order(WORKERS);
         }
-        if let Some((_, op)) = &mut self.copy
-            && *op == OWN[actor]
-        {
-            *op = OTHER.clone();
+        if config.sweepers == 2 {
+            self.order(SWEEPERS);
         }
-        self.actors[actor] = Doing::Writing(Rc::new(command));
-    }
-
-    /// The socket opens.
-    pub(crate) fn call(&mut self, actor: usize, attempt: u32) {
-        self.calls += 1;
-        let holds = matches!(self.job.stage, Stage::Processing(_)) && self.job.attempt == attempt;
-        assert!(holds, "a paid call by a worker that does not hold the job");
-        self.actors[actor] = Doing::Calling { attempt };
-    }
-
-    /// The store does a write. `None` is a refusal.
-    pub(crate) fn commit(&mut self, command: &Command, op: &Stamp, config: Config) -> Option<()> {
-        let next = apply(&self.job, command, op.clone()).ok()?;
-        let live = matches!(&self.job.stage, Stage::Processing(p) if p.lease_until > self.now());
-        let kept = matches!(next.stage, Stage::Processing(_)) && next.attempt == self.job.attempt;
-        assert!(!live || kept || gives_back(command, &self.job), "a live lease was taken");
-        let waits = matches!(next.stage, Stage::Pending(_));
-        assert!(!(waits && self.job.is_cancel_requested()), "the owner's cancel was forgotten");
-        let counts = matches!(command, Command::Claim { .. } | Command::CountCall { .. });
-        assert!(!(counts && self.job.is_cancel_requested()), "a call after the owner's cancel");
-        if let Some(settlement) = command.settlement() {
-            self.balance = self.balance.settle(COST, settlement).unwrap();
-            self.settlements += 1;
+        if config.jobs == 1 {
+            self.order(SUBMITTERS);
         }
-        self.job = Rc::new(next);
-        assert!(self.job.calls <= config.bounds.calls_max, "more calls counted than allowed");
-        Some(())
+        self
     }
 
-    /// What is true at every moment.
-    pub(crate) fn check(&self) {
-        let granted = Balance { granted: COST, ..Balance::default() };
-        let (balance, settlements) = match self.job.settlement() {
-            None => (Balance { held: COST, inflight: 1, ..granted }, 0),
-            Some(Settlement::Captured) => (Balance { spent: COST, ..granted }, 1),
-            Some(Settlement::Refunded) => (Balance { available: COST, ..granted }, 1),
+    fn order(&mut self, [one, other]: [usize; 2]) {
+        if self.name(one) <= self.name(other) {
+            return;
+        }
+        self.actors.swap(one, other);
+        let renamed = |actor| match actor {
+            actor if actor == one => other,
+            actor if actor == other => one,
+            actor => actor,
         };
-        assert_eq!((self.balance, self.settlements), (balance, settlements));
-        assert!(self.calls <= self.job.calls, "a call that was not counted before it was made");
-        let [first, second] = [0, 1].map(|worker| held(&self.actors[worker]));
-        assert!(first.is_none() || first != second, "two workers hold attempt {first:?}");
-    }
-
-    /// A state that is new under this is new to the search. Which of the two workers is which is no matter.
-    pub(crate) fn fingerprint(&self) -> u64 {
-        let [one, other, sweeper, owner] = [0, 1, SWEEPER, OWNER].map(|actor| self.fingerprint_of(actor));
-        let mut hash = DefaultHasher::new();
-        (one.min(other), one.max(other), sweeper, owner).hash(&mut hash);
-        (self.now, self.calls, self.owner_asked, self.crashes, self.doubles).hash(&mut hash);
-        hash_job(&self.job, &mut hash);
-        if let Some((command, _)) = &self.copy {
-            hash_command(command, &mut hash);
+        for entry in &mut self.jobs {
+            entry.op = entry.op.map(renamed);
         }
-        hash.finish()
-    }
-
-    /// What an actor is doing, and which stamps are its own.
-    fn fingerprint_of(&self, actor: usize) -> u64 {
-        let mut hash = DefaultHasher::new();
-        let on_its_way = self.copy.as_ref().is_some_and(|(_, op)| *op == OWN[actor]);
-        (self.job.op == OWN[actor], on_its_way).hash(&mut hash);
-        match &self.actors[actor] {
-            Doing::Nothing => 0_u8.hash(&mut hash),
-            Doing::Calling { attempt } => (1_u8, attempt).hash(&mut hash),
-            Doing::Writing(command) => {
-                2_u8.hash(&mut hash);
-                hash_command(command, &mut hash);
-            }
+        if let Some(copy) = &mut self.copy {
+            copy.by = copy.by.map(renamed);
         }
-        hash.finish()
     }
-}
 
-/// The holder ends its own attempt, or a picture came.
-fn gives_back(command: &Command, job: &Job) -> bool {
-    match command {
-        Command::Retry { attempt, .. }
-        | Command::Release { attempt, .. }
-        | Command::EndHeld { attempt, .. } => *attempt == job.attempt,
-        Command::Capture { .. } => true,
-        _ => false,
+    /// Whether another of its kind is just like it: then what it does next is what the other one does.
+    pub(crate) fn is_twin(&self, actor: usize) -> bool {
+        [WORKERS, SWEEPERS].iter().any(|[one, other]| actor == *other && self.name(*one) == self.name(*other))
+    }
+
+    /// All that tells two actors of a kind apart.
+    fn name(&self, actor: usize) -> (Doing, [bool; JOBS], bool) {
+        let stamps = self.jobs.map(|entry| entry.op == Some(actor));
+        (self.actors[actor], stamps, self.copy.is_some_and(|copy| copy.by == Some(actor)))
     }
 }
 
 /// The attempt that a worker believes to hold.
-pub(crate) fn held(worker: &Doing) -> Option<u32> {
+pub(crate) fn held(worker: &Doing) -> Option<(usize, u32)> {
     match worker {
-        Doing::Nothing => None,
-        Doing::Calling { attempt } => Some(*attempt),
-        Doing::Writing(command) => match &**command {
-            Command::CountCall { attempt, .. }
-            | Command::Retry { attempt, .. }
-            | Command::Release { attempt, .. }
-            | Command::EndHeld { attempt, .. } => Some(*attempt),
-            Command::Capture { image, .. } => Some(image.attempt),
-            _ => None,
-        },
+        Doing::Nothing | Doing::Submitting(_) | Doing::Sending(_) => None,
+        Doing::Counted { held, .. } | Doing::Calling(held) => Some((held.job, held.attempt)),
+        Doing::Writing { job, command } => named_attempt(command).map(|attempt| (*job, attempt)),
     }
 }
 
-pub(crate) fn hash_job(job: &Job, hash: &mut DefaultHasher) {
-    (job.attempt, job.tries, job.calls).hash(hash);
-    match &job.stage {
-        Stage::Pending(p) => (0_u8, p.not_before, p.due_at, p.wakes).hash(hash),
-        Stage::Processing(p) => {
-            (1_u8, p.lease_until, p.heartbeat_at, p.progress, p.cancel_requested).hash(hash);
-        }
-        Stage::Settled(settled) => (2_u8, settled.outcome.settlement()).hash(hash),
-    }
-}
-
-/// Everything of a command that bears on what it does, apart from the time and the words of an end.
-fn hash_command(command: &Command, hash: &mut DefaultHasher) {
-    std::mem::discriminant(command).hash(hash);
+/// The attempt that the holder's commands name.
+pub(crate) fn named_attempt(command: &Command) -> Option<u32> {
     match command {
-        Command::Claim { now, lease_until, .. } => (now, lease_until).hash(hash),
         Command::CountCall { attempt, .. }
-        | Command::EndHeld { attempt, .. }
-        | Command::EndAsSeen { seen: Seen::Pending { attempt }, .. } => attempt.hash(hash),
-        Command::Retry { attempt, not_before, .. } | Command::Defer { attempt, not_before, .. } => {
-            (attempt, not_before).hash(hash);
-        }
-        Command::Release { attempt, not_before, uncalled, .. } => {
-            (attempt, not_before, uncalled).hash(hash);
-        }
-        Command::Progress { attempt, now, progress } => (attempt, now, progress).hash(hash),
-        Command::Capture { image, .. } => image.attempt.hash(hash),
-        Command::EndAsSeen { seen: Seen::Processing(seen), .. } => hash_seen(seen, hash),
-        Command::CancelPending { .. } | Command::RequestCancel => {}
-        Command::Mark { due_at_seen, due_at } => (due_at_seen, due_at).hash(hash),
-        Command::Requeue { seen, now, due_at } => {
-            hash_seen(seen, hash);
-            (now, due_at).hash(hash);
-        }
+        | Command::Retry { attempt, .. }
+        | Command::Release { attempt, .. }
+        | Command::EndHeld { attempt, .. } => Some(*attempt),
+        Command::Capture { image, .. } => Some(image.attempt),
+        _ => None,
     }
 }
 
-fn hash_seen(seen: &SeenProcessing, hash: &mut DefaultHasher) {
-    (seen.attempt, seen.lease_until, seen.heartbeat_at).hash(hash);
+/// Whether the holder's attempt is the job's, and the job in its hands.
+pub(crate) fn holds(record: &Shown, attempt: u32) -> bool {
+    matches!(record.stage, Stage::Processing(_)) && record.attempt == attempt
 }
