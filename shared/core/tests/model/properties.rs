@@ -29,7 +29,7 @@ pub(crate) const STILL_A_JOB: &str = "what is stored is a job";
 
 pub(crate) fn properties() -> Vec<Property<Protocol>> {
     vec![
-        Property::always(MONEY, |protocol, world| money(protocol, world)),
+        Property::always(MONEY, money),
         Property::always(SETTLES_ONCE, |protocol, world| {
             jobs(world, |job| settles_once(protocol, world, job))
         }),

@@ -4,12 +4,16 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Instant;
 
-use stateright::{Checker, HasDiscoveries, Model};
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
+
+use crate::reach::Reach;
 
 /// What a whole search came to.
 pub(crate) struct Searched<M> {
     pub(crate) checker: M,
     pub(crate) unique: usize,
+    /// How many of the things that a search must come by it has.
+    pub(crate) found: usize,
 }
 
 /// Larger worlds, for a machine that has the time: `DARKROOM_MODEL=deep`.
@@ -18,7 +22,8 @@ pub(crate) fn is_deep() -> bool {
     std::env::var("DARKROOM_MODEL").is_ok_and(|size| size == "deep")
 }
 
-/// Searches every state; fails with the way to the first one in which something that always holds does not.
+/// Searches every state; fails with a way to the first one in which something that always holds does not.
+#[allow(clippy::disallowed_methods)] // How long the search took is told, and decides nothing.
 pub(crate) fn holds<M>(name: &str, model: M) -> Searched<impl Checker<M>>
 where
     M: Model + Send + Sync + 'static,
@@ -33,13 +38,16 @@ where
         checker.state_count(),
         checker.max_depth()
     );
-    for (property, path) in checker.discoveries() {
+    let discoveries = checker.discoveries();
+    let is_broken = |name: &&'static str| checker.model().property(name).expectation == Expectation::Always;
+    if let Some((property, path)) = discoveries.iter().find(|(name, _)| is_broken(name)) {
         let last = path.last_state().clone();
         println!("PROOF model | {name} | states={unique} | FAILED {property}");
-        panic!("{name}: {property}: after {:#?}\n{last:#?}", path.into_actions());
+        panic!("{name}: {property}: after {:#?}\n{last:#?}", path.clone().into_actions());
     }
     println!("PROOF model | {name} | states={unique} | holds");
-    Searched { checker, unique }
+    let found = discoveries.len();
+    Searched { checker, unique, found }
 }
 
 /// Searches for a shortest way to something that does not hold: what, and after how many steps. `None` when all holds.
@@ -59,24 +67,32 @@ where
         }
         let checker = search.spawn_bfs().join();
         states = states.max(checker.unique_state_count());
-        let found = checker.discoveries().into_iter().map(|(property, path)| (property, path.into_actions()));
+        let is_broken =
+            |name: &&'static str| checker.model().property(name).expectation == Expectation::Always;
+        let found = checker.discoveries().into_iter().filter(|(name, _)| is_broken(name));
+        let found = found.map(|(property, path)| (property, path.into_actions()));
         match found.min_by_key(|(property, steps)| (steps.len(), *property)) {
             Some(shorter) => shortest = Some(shorter),
             None => break,
         }
     }
-    match &shortest {
-        Some((property, steps)) => {
-            let length = steps.len();
-            println!("guard {name}: counter-example of length {length}: {property}: {steps:?}");
-            println!(
-                "PROOF model | guard {name} | states={states} | counter-example of length {length} ({property})"
-            );
-        }
-        None => {
-            println!("guard {name}: redundant: nothing breaks in {states} states");
-            println!("PROOF model | guard {name} | states={states} | redundant");
-        }
+    if let Some((property, steps)) = &shortest {
+        let length = steps.len();
+        println!("guard {name}: counter-example of length {length}: {property}: {steps:?}");
+        println!(
+            "PROOF model | guard {name} | states={states} | counter-example of length {length} ({property})"
+        );
+    } else {
+        println!("guard {name}: redundant: nothing breaks in {states} states");
+        println!("PROOF model | guard {name} | states={states} | redundant");
     }
     shortest.map(|(property, steps)| (property, steps.len()))
+}
+
+/// Tells what a walk came to: the number of stranded states.
+pub(crate) fn tells<A: Debug>(name: &str, reach: &Reach<A>) -> usize {
+    let Reach { states, stranded, way } = reach;
+    println!("{name}: states {states}, stranded {stranded}, the first after {way:?}");
+    println!("PROOF model | {name} | states={states} | stranded={stranded}");
+    *stranded
 }

@@ -22,10 +22,11 @@ pub(crate) enum Created {
 }
 
 type Applied = Result<Known<Shown>, Rejection>;
+/// What was asked: without which guards, of which record, by which command.
+type Asked = (usize, Known<Shown>, Known<Command>);
 
 thread_local! {
-    /// What was applied to what, by the guards that were off.
-    static APPLIED: RefCell<HashMap<(usize, Known<Shown>, Known<Command>), Applied>> = RefCell::default();
+    static APPLIED: RefCell<HashMap<Asked, Applied>> = RefCell::default();
 }
 
 impl Off {
@@ -89,7 +90,7 @@ impl Off {
         Created::New
     }
 
-    /// Puts an attempt's picture unless one lies there. Which of the keys it has.
+    /// Puts an attempt's picture unless one lies under its key.
     pub(crate) fn put_object(self, world: &mut World, job: usize, attempt: u32) {
         let object = &mut world.jobs[job].objects[self.object_of(attempt)];
         if *object == 0 {
