@@ -1,6 +1,7 @@
 //! Keys of the pool, as `darkroom keys add` makes them.
 
 use darkroom::connect::Stores;
+use darkroom_aws::{KeyTable, SecretBox};
 use darkroom_core::id::{KeyId, ModelName, ProjectName};
 use darkroom_core::key::{ApiKey, KeyState, Scope, ScopeState, Secret, Standing};
 use darkroom_core::model::ProviderName;
@@ -33,6 +34,17 @@ pub async fn add_for(
     project: &str,
     requests_per_minute: u32,
 ) -> anyhow::Result<ApiKey> {
+    add_to(&stores.keys, &stores.secrets, (provider, model), secret, project, requests_per_minute).await
+}
+
+pub(crate) async fn add_to(
+    keys: &KeyTable,
+    secrets: &SecretBox,
+    (provider, model): (ProviderName, &str),
+    secret: &str,
+    project: &str,
+    requests_per_minute: u32,
+) -> anyhow::Result<ApiKey> {
     let key = ApiKey {
         id: KeyId::derive(provider.as_str(), secret),
         provider,
@@ -44,8 +56,8 @@ pub async fn add_for(
         version: 0,
     };
     let secret = Secret::parse(secret).map_err(anyhow::Error::msg)?;
-    stores.keys.add_key(&key, &secret, &stores.secrets).await?;
-    add_scope(stores, (provider, model), project, requests_per_minute).await?;
+    keys.add_key(&key, &secret, secrets).await?;
+    keys.add_scope(&scope((provider, model), project, requests_per_minute)?).await?;
     Ok(key)
 }
 
@@ -59,7 +71,16 @@ pub async fn add_scope(
     project: &str,
     requests_per_minute: u32,
 ) -> anyhow::Result<()> {
-    let scope = Scope {
+    stores.keys.add_scope(&scope((provider, model), project, requests_per_minute)?).await?;
+    Ok(())
+}
+
+fn scope(
+    (provider, model): (ProviderName, &str),
+    project: &str,
+    requests_per_minute: u32,
+) -> anyhow::Result<Scope> {
+    Ok(Scope {
         provider,
         project: ProjectName::parse(project)?,
         model: ModelName::parse(model)?,
@@ -69,7 +90,5 @@ pub async fn add_scope(
         standing: Standing::UNTRIED,
         usage: Usage::default(),
         version: 0,
-    };
-    stores.keys.add_scope(&scope).await?;
-    Ok(())
+    })
 }

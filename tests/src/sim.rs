@@ -3,13 +3,25 @@
 
 mod call;
 mod check;
+mod clause;
+mod client;
 mod fault;
+mod network;
 mod process;
+mod queue;
+mod stack;
 mod stores;
+mod tables;
 mod time;
+mod triggers;
 mod wire;
 mod world;
+mod writes;
 
+pub use clause::Clause;
+pub use client::Client;
 pub use fault::{Fault, Plan, Planned};
 pub use stores::Step;
-pub use world::{Client, World};
+pub use tables::Seen;
+pub use world::{Settings, World};
+pub use writes::Writes;

@@ -11,10 +11,15 @@ mod quota;
 mod server;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::figures::Figures;
@@ -22,7 +27,7 @@ pub use self::ideal::{Supply, shortest_span};
 pub use self::quota::Limits;
 use crate::stand_in::call_log::Log;
 pub use crate::stand_in::call_log::{Call, Outcome};
-use crate::stand_in::connections::{Server, lock};
+use crate::stand_in::connections::{Body, Server, lock};
 use crate::stand_in::pictures::Pictures;
 
 /// How the stand-in starts. Everything can be changed while it runs.
@@ -168,10 +173,16 @@ struct State {
     prompts: HashMap<String, u64>,
 }
 
-/// A running stand-in; it stops when dropped.
+/// The API itself: what it knows and what it saw.
+#[derive(Clone, Debug)]
+pub struct Gemini {
+    state: Arc<Mutex<State>>,
+}
+
+/// The API behind a server, which stops when dropped.
 #[derive(Debug)]
 pub struct StandIn {
-    state: Arc<Mutex<State>>,
+    gemini: Gemini,
     server: Server,
 }
 
@@ -182,7 +193,29 @@ impl StandIn {
     /// When the port is taken.
     pub fn start(settings: Settings) -> std::io::Result<Self> {
         let port = settings.port;
-        let state = Arc::new(Mutex::new(State {
+        let gemini = Gemini::new(settings);
+        let server = Server::start(port, Arc::clone(&gemini.state), server::SERVICE)?;
+        Ok(Self { gemini, server })
+    }
+
+    /// `http://127.0.0.1:<port>`
+    pub fn base_url(&self) -> String {
+        self.server.base_url()
+    }
+}
+
+impl Deref for StandIn {
+    type Target = Gemini;
+
+    fn deref(&self) -> &Gemini {
+        &self.gemini
+    }
+}
+
+impl Gemini {
+    /// Without a server: whoever has its connections hands the requests to [`Gemini::answer`].
+    pub(crate) fn new(settings: Settings) -> Self {
+        let state = State {
             settings,
             keys: HashMap::new(),
             retired_models: Vec::new(),
@@ -190,14 +223,29 @@ impl StandIn {
             log: Log::new(Instant::now()),
             pictures: Pictures::default(),
             prompts: HashMap::new(),
-        }));
-        let server = Server::start(port, Arc::clone(&state), server::SERVICE)?;
-        Ok(Self { state, server })
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// `http://127.0.0.1:<port>`
-    pub fn base_url(&self) -> String {
-        self.server.base_url()
+    /// Answers a request; notifying breaks its connection.
+    pub(crate) async fn answer(
+        &self,
+        head: Parts,
+        body: Option<Bytes>,
+        reset: &Arc<Notify>,
+    ) -> Result<Response<Body>, Infallible> {
+        let body = std::future::ready(body);
+        server::answer(head, body, Arc::clone(&self.state), Arc::clone(reset)).await
+    }
+
+    /// The prompt of a request to draw.
+    pub(crate) fn prompt(body: &[u8]) -> Option<String> {
+        server::prompt(body)
+    }
+
+    /// A refusal of the API's own, whatever was asked; it is not logged. `None` for a behaviour that is none.
+    pub(crate) fn refusal(behaviour: &Behaviour) -> Option<Response<Body>> {
+        server::refusal(behaviour)
     }
 
     /// Adds a key of a project that draws.

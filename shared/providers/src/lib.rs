@@ -39,7 +39,7 @@ pub use gemini::Gemini;
 pub use local::Local;
 pub use openai::OpenAi;
 pub use progress::Progress;
-pub use wire::ConnectError;
+pub use wire::{ConnectError, Dial, simulate};
 
 use wire::not_sent;
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::fault::Fault;
+use super::fault::{Fault, Kind};
 
 /// A call to a store.
 #[derive(Clone, Debug)]
@@ -14,14 +14,20 @@ pub(crate) struct Call {
     pub(crate) if_none_match: bool,
     /// The SDK's name for the call, the same in each of its tries.
     pub(crate) invocation: String,
+    /// What is asked for, of a service that speaks JSON.
+    pub(crate) request: Value,
     pub(crate) body: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     DynamoDb,
+    Kms,
+    Provider,
     S3,
     Sqs,
+    /// Between the queue and the worker.
+    Mapping,
 }
 
 /// What a store answers.
@@ -32,22 +38,52 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn ok(body: &Value) -> Self {
+        Self { status: 200, body: body.to_string() }
+    }
+
+    pub(crate) fn error(status: u16, name: &str) -> Self {
+        Self { status, body: json!({"__type": name, "message": name}).to_string() }
+    }
+
     pub(crate) fn xml(status: u16, code: &str) -> Self {
         Self { status, body: format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>") }
     }
 }
 
 impl Call {
+    /// One that is named by what it does alone.
+    pub(crate) fn named(service: Service, operation: &str) -> Self {
+        Self {
+            service,
+            operation: operation.to_owned(),
+            path: String::new(),
+            if_none_match: false,
+            invocation: String::new(),
+            request: Value::Null,
+            body: Vec::new(),
+        }
+    }
+
+    /// What may happen to it.
+    pub(crate) fn kind(&self) -> Kind {
+        match self.service {
+            Service::Provider => Kind::Provider,
+            Service::Mapping => Kind::Delivery,
+            _ if self.is_write() => Kind::Write,
+            _ => Kind::Call,
+        }
+    }
+
     /// A name for what it does, whatever the values.
     pub(crate) fn step(&self) -> String {
-        let request: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         match self.service {
             Service::S3 => "PutObject".to_owned(),
-            Service::Sqs => self.operation.clone(),
+            Service::Kms | Service::Mapping | Service::Provider | Service::Sqs => self.operation.clone(),
             Service::DynamoDb => {
-                let changes = match request["TransactItems"].as_array() {
+                let changes = match self.request["TransactItems"].as_array() {
                     Some(actions) => actions.iter().map(of_action).collect::<Vec<_>>().join(" + "),
-                    None => of_write(&request),
+                    None => of_write(&self.request),
                 };
                 format!("{} {changes}", self.operation)
             }
@@ -58,6 +94,26 @@ impl Call {
     pub(crate) fn is_write(&self) -> bool {
         let is_write = ["PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems"];
         self.service == Service::DynamoDb && is_write.contains(&self.operation.as_str())
+    }
+
+    /// Whether it changes jobs, balances or entries.
+    pub(crate) fn changes_jobs(&self) -> bool {
+        let is_theirs = |write: &Value| {
+            ["simulated-jobs", "simulated-ledger"].iter().any(|table| write["TableName"] == *table)
+        };
+        self.is_write() && self.writes().any(is_theirs)
+    }
+
+    /// Each write of a call that writes.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = &Value> {
+        let actions = self.request["TransactItems"].as_array();
+        let inner = actions.into_iter().flatten().filter_map(|action| action.as_object()?.values().next());
+        inner.chain(actions.is_none().then_some(&self.request))
+    }
+
+    /// Whether it reads an index, which follows the table late.
+    pub(crate) fn reads_index(&self) -> bool {
+        self.operation == "Query" && self.request["IndexName"].is_string()
     }
 
     /// What is answered in the store's place; `None` when this store has no such answer to this call.
@@ -75,19 +131,12 @@ impl Call {
                 dynamodb("ProvisionedThroughputExceededException", Value::Null)
             }
             (Fault::Throttled, Service::S3) => Answer::xml(503, "SlowDown"),
-            (Fault::Throttled, Service::Sqs) => Answer {
-                status: 400,
-                body: json!({"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slower"})
-                    .to_string(),
-            },
+            (Fault::Throttled, Service::Sqs) => Answer::error(400, "com.amazonaws.sqs#RequestThrottled"),
+            (Fault::Throttled, _) => Answer::error(400, "ThrottlingException"),
             (Fault::Failed, Service::S3) => Answer::xml(500, "InternalError"),
-            (Fault::Failed, _) => Answer {
-                status: 500,
-                body: json!({"__type": "InternalServerError", "message": "the store failed"}).to_string(),
-            },
+            (Fault::Failed, _) => Answer::error(500, "InternalServerError"),
             (Fault::Conflict, _) if self.operation == "TransactWriteItems" => {
-                let request: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-                let actions = request["TransactItems"].as_array().map_or(0, Vec::len);
+                let actions = self.writes().count();
                 let reasons: Vec<_> = (0..actions)
                     .map(|at| json!({"Code": if at == 0 { "TransactionConflict" } else { "None" }}))
                     .collect();
@@ -107,7 +156,7 @@ fn of_action(action: &Value) -> String {
 }
 
 /// The table, and what a write sets or a read asks for.
-fn of_write(request: &Value) -> String {
+pub(crate) fn of_write(request: &Value) -> String {
     let table = request["TableName"].as_str().or_else(|| {
         request["RequestItems"].as_object().and_then(|tables| tables.keys().next()).map(String::as_str)
     });

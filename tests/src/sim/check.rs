@@ -2,20 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use darkroom::audit::audit;
-use darkroom_aws::{Entry, JobTable, LedgerTable, now};
-use darkroom_core::id::JobId;
+use darkroom::audit::Audit;
+use darkroom_aws::{Entry, JobTable, KeyTable, LedgerTable, now};
+use darkroom_core::breaker::State;
+use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::job::{Job, Outcome, Stage};
-use darkroom_core::limits::CALLS_MAX;
+use darkroom_core::limits::{CALLS_MAX, SLOT_WAIT_MAX};
+use darkroom_core::model::ProviderName;
 use sha2::{Digest as _, Sha256};
 
 use super::stores::Stores;
+use crate::keys::MODEL;
 
-/// Looks at the stores after every write.
+/// A call may have had its slot when the breaker opened.
+const LAST_SLOT: Duration = Duration::from_secs(SLOT_WAIT_MAX.as_secs() + 2);
+
+/// Looks at the stores after every write, and whenever a call arrives.
 pub(crate) struct Check {
     jobs: JobTable,
     ledger: LedgerTable,
+    keys: KeyTable,
     stores: Arc<Stores>,
     seen: Mutex<Seen>,
 }
@@ -23,13 +31,17 @@ pub(crate) struct Check {
 #[derive(Default)]
 struct Seen {
     jobs: BTreeMap<String, Job>,
+    /// Calls that have arrived, by prompt.
+    calls: BTreeMap<String, u32>,
+    /// Calls that have arrived while a breaker was half open, by epoch.
+    probes: BTreeMap<u64, u32>,
     /// Invariants that did not hold, in words.
     broken: Vec<String>,
 }
 
 impl Check {
-    pub(crate) fn new(jobs: JobTable, ledger: LedgerTable, stores: Arc<Stores>) -> Self {
-        Self { jobs, ledger, stores, seen: Mutex::default() }
+    pub(crate) fn new(jobs: JobTable, ledger: LedgerTable, keys: KeyTable, stores: Arc<Stores>) -> Self {
+        Self { jobs, ledger, keys, stores, seen: Mutex::default() }
     }
 
     /// What was found so far.
@@ -52,11 +64,54 @@ impl Check {
         seen.broken.extend(found);
     }
 
+    /// Looks at what is recorded when a call arrives at a provider.
+    pub(crate) async fn arrived(&self, prompt: &str) {
+        let found = match self.found_of_call(prompt).await {
+            Ok(found) => found,
+            Err(error) => vec![format!("the stores do not answer: {error}")],
+        };
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).broken.extend(found);
+    }
+
+    async fn found_of_call(&self, prompt: &str) -> anyhow::Result<Vec<String>> {
+        let jobs = self.jobs().await?;
+        let is_asked = |job: &&Job| job.order.prompt.as_ref().is_some_and(|asked| asked.reveal() == prompt);
+        let breaker = self.keys.breaker(ProviderName::Gemini, &ModelName::parse(MODEL)?).await?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = seen.calls.entry(prompt.to_owned()).or_default();
+        *calls += 1;
+        let mut found = Vec::new();
+        match jobs.iter().find(is_asked) {
+            None => found.push(format!("I3: a call for {prompt:?}, which is no job")),
+            Some(job) if *calls > job.calls => {
+                found.push(format!("I4: call {calls} for {}, which has counted {}", job.id, job.calls));
+            }
+            Some(job) if matches!(job.stage, Stage::Pending(_)) => {
+                found.push(format!("I5: a call for {}, which waits", job.id));
+            }
+            Some(_) => {}
+        }
+        match breaker.state {
+            State::HalfOpen { .. } => {
+                let probes = seen.probes.entry(breaker.epoch).or_default();
+                *probes += 1;
+                if *probes > 1 {
+                    found.push(format!("I10: {probes} calls in the half-open epoch {}", breaker.epoch));
+                }
+            }
+            State::Open { at, .. } if now().since(at) > LAST_SLOT => {
+                found.push("I10: a call while the breaker is open".to_owned());
+            }
+            State::Open { .. } | State::Closed { .. } => {}
+        }
+        Ok(found)
+    }
+
     async fn found(&self, function: &str) -> anyhow::Result<Vec<String>> {
         // I1, I2: the books.
-        let mut found = audit(&self.jobs, &self.ledger).await?.faults;
-        let jobs = self.jobs().await?;
-        let (_, entries) = self.ledger.scan().await?;
+        let records = self.jobs.scan().await?;
+        let (balances, entries) = self.ledger.scan().await?;
+        let mut found = Audit::of(&records, &balances, &entries).faults;
         let mut settled: BTreeMap<&JobId, u32> = BTreeMap::new();
         for entry in &entries {
             if let Entry::Settle { job, .. } = entry {
@@ -70,7 +125,10 @@ impl Check {
                 .map(|(job, times)| format!("I2: {job} was settled {times} times")),
         );
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for job in jobs {
+        for job in records.jobs {
+            if seen.jobs.get(job.id.as_str()) == Some(&job) {
+                continue;
+            }
             found.extend(self.of_job(&job));
             if let Some(before) = seen.jobs.insert(job.id.to_string(), job.clone()) {
                 found.extend(of_step(&before, &job, function));
@@ -92,14 +150,15 @@ impl Check {
     }
 }
 
+/// What is wrong with a change.
 fn of_step(before: &Job, after: &Job, function: &str) -> Option<String> {
     let is_leased = matches!(&before.stage, Stage::Processing(held) if held.lease_until > now());
-    if function == "sweeper" && is_leased && before != after {
+    if function == "sweeper" && is_leased {
         return Some(format!("I8: {} was swept while its worker lived", after.id));
     }
     if after.attempt < before.attempt || after.version < before.version {
         return Some(format!("I5: {} went back", after.id));
     }
     let is_over = matches!(before.stage, Stage::Settled(_));
-    (is_over && before != after).then(|| format!("I7: {} changed after its end", after.id))
+    is_over.then(|| format!("I7: {} changed after its end", after.id))
 }

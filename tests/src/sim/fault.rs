@@ -24,27 +24,53 @@ pub enum Fault {
     Failed,
     /// Another transaction writes the same item.
     Conflict,
-    /// It hangs, and is done when every lease is over.
+    /// It hangs, and is done when every lease is over. A provider's call is done at once and never answered.
     Late,
+    /// A message is delivered, and again with the next ones.
+    Doubled,
+    /// A message comes when every lease is over.
+    Delayed,
+    /// A message never comes.
+    Lost,
 }
 
-impl Fault {
-    /// Whether the SDK tries a call again that has met it.
-    pub const fn is_tried_again(self) -> bool {
-        matches!(self, Self::Dropped | Self::AnswerLost | Self::Throttled | Self::Failed | Self::Late)
+/// What kind of call a fault may stand before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A read of a store, or a write that meets no other.
+    Call,
+    /// A write of a table.
+    Write,
+    /// A provider's call, which nobody repeats.
+    Provider,
+    /// The delivery of a message.
+    Delivery,
+}
+
+impl Kind {
+    /// What such a call can meet.
+    pub(crate) const fn faults(self) -> &'static [Fault] {
+        use Fault::{
+            AnswerLost, Conflict, Delayed, Doubled, Dropped, Failed, KilledAfter, KilledBefore, Late, Lost,
+            Throttled,
+        };
+        match self {
+            Self::Write => {
+                &[KilledBefore, KilledAfter, Dropped, AnswerLost, Throttled, Failed, Late, Conflict]
+            }
+            Self::Call | Self::Provider => {
+                &[KilledBefore, KilledAfter, Dropped, AnswerLost, Throttled, Failed, Late]
+            }
+            Self::Delivery => &[Doubled, Delayed, Lost],
+        }
     }
 
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::KilledBefore,
-        Self::KilledAfter,
-        Self::Dropped,
-        Self::AnswerLost,
-        Self::Throttled,
-        Self::Failed,
-        Self::Conflict,
-        Self::Late,
-    ];
+    /// Whether the SDK tries a call again that has met it.
+    pub(crate) const fn is_tried_again(self, fault: Fault) -> bool {
+        use Fault::{AnswerLost, Dropped, Failed, Late, Throttled};
+        matches!(self, Self::Call | Self::Write)
+            && matches!(fault, Dropped | AnswerLost | Throttled | Failed | Late)
+    }
 }
 
 /// A fault that is planned.
@@ -76,16 +102,20 @@ impl Plan {
     /// No fault.
     pub const NONE: Self = Self::At(Vec::new());
 
-    pub(crate) fn fault(&self, at: usize, run: Duration) -> Option<Planned> {
+    pub(crate) fn fault(&self, at: usize, run: Duration, kind: Kind) -> Option<Planned> {
         match self {
-            Self::At(planned) => planned.iter().find(|planned| planned.at == at).copied(),
+            Self::At(planned) => planned
+                .iter()
+                .find(|planned| planned.at == at)
+                .copied()
+                .filter(|planned| kind.faults().contains(&planned.fault)),
             Self::Random { probability, until } => {
                 let is_met = run < *until && random_fraction() < *probability;
-                let share = 1.0 / Fault::ALL.len() as f64;
                 let (which, in_all_tries) = (random_fraction(), random_fraction() < 0.3);
-                let mut faults = (1_u32..).zip(Fault::ALL);
+                let share = 1.0 / kind.faults().len() as f64;
+                let mut faults = (1_u32..).zip(kind.faults());
                 let drawn = faults.find(|(number, _)| which < share * f64::from(*number));
-                drawn.filter(|_| is_met).map(|(_, fault)| Planned { at, fault, in_all_tries })
+                drawn.filter(|_| is_met).map(|(_, fault)| Planned { at, fault: *fault, in_all_tries })
             }
         }
     }

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) function: &'static str,
+    /// Tells it apart; the port of its way to the provider.
+    pub(crate) number: u16,
     life: Arc<Life>,
 }
 
@@ -20,8 +22,8 @@ struct Life {
 }
 
 impl Process {
-    pub(crate) fn new(function: &'static str) -> Self {
-        Self { function, life: Arc::default() }
+    pub(crate) fn new(function: &'static str, number: u16) -> Self {
+        Self { function, number, life: Arc::default() }
     }
 
     /// `kill -9`.

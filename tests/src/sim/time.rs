@@ -37,7 +37,8 @@ fn clock_ms() -> u64 {
     START_MS + u64::try_from(elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn fill(bytes: &mut [u8]) {
+/// Fills with the run's random bytes.
+pub(crate) fn fill(bytes: &mut [u8]) {
     RANDOM.with_borrow_mut(|random| {
         for chunk in bytes.chunks_mut(8) {
             let word = random.next().to_le_bytes();

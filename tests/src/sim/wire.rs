@@ -15,6 +15,8 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use darkroom_aws::clients::{Access, Clients, Endpoints};
 
+use serde_json::Value;
+
 use super::call::{Answer, Call, Service};
 use super::check::Check;
 use super::fault::{Fault, LATE};
@@ -128,11 +130,12 @@ impl Wire {
         }
     }
 
-    /// What the store makes of it; every write is followed by a look at everything.
+    /// What the store makes of it; everything is looked at after every write that was done.
     async fn answer(&self, call: &Call) -> Answer {
         let answer = self.stores.answer(call);
         if let Some(check) = &self.check
-            && call.is_write()
+            && answer.status == 200
+            && call.changes_jobs()
         {
             check.look(self.process.as_ref().map_or("", |process| process.function)).await;
         }
@@ -148,6 +151,7 @@ fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
     let uri: http::Uri = request.uri().parse().map_err(|error| ConnectorError::user(Box::new(error)))?;
     let service = match uri.host().and_then(|host| host.split('.').next()) {
         Some("dynamodb") => Service::DynamoDb,
+        Some("kms") => Service::Kms,
         Some("sqs") => Service::Sqs,
         _ => Service::S3,
     };
@@ -156,7 +160,11 @@ fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
     let if_none_match = request.headers().get("if-none-match").is_some();
     let invocation = request.headers().get("amz-sdk-invocation-id").unwrap_or_default().to_owned();
     let body = request.body().bytes().unwrap_or_default().to_vec();
-    Ok(Call { service, operation, path: uri.path().to_owned(), if_none_match, invocation, body })
+    let request = match service {
+        Service::S3 => Value::Null,
+        _ => serde_json::from_slice(&body).unwrap_or_default(),
+    };
+    Ok(Call { service, operation, path: uri.path().to_owned(), if_none_match, invocation, request, body })
 }
 
 fn response(answer: Answer) -> Result<HttpResponse, ConnectorError> {

@@ -1,11 +1,14 @@
 //! Calls of the stand-in.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use darkroom_core::request::{AspectRatio, ImageSize, Shape};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Uri, header};
 use hyper::body::{Frame, Incoming};
 use serde_json::Value;
@@ -70,11 +73,21 @@ async fn call(
     reset: Arc<Notify>,
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
+    answer(head, connections::read(body), state, reset).await
+}
+
+/// Answers a request whose body is still to come.
+pub(super) async fn answer(
+    head: Parts,
+    body: impl Future<Output = Option<Bytes>>,
+    state: Arc<Mutex<State>>,
+    reset: Arc<Notify>,
+) -> Result<Response<Body>, Infallible> {
     let key = api_key(&head.headers);
     let model = model(&head.method, &head.uri);
     let mut logged =
         Logged::begin(&state, key.clone().unwrap_or_default(), model.clone().unwrap_or_default());
-    let asked = connections::read(body).await.and_then(|body| parse(&body));
+    let asked = body.await.and_then(|body| parse(&body));
     if let Some(asked) = &asked {
         logged.call.prompt.clone_from(&asked.prompt);
     }
@@ -131,6 +144,11 @@ fn api_key(headers: &HeaderMap) -> Option<String> {
 fn model(method: &Method, uri: &Uri) -> Option<String> {
     let model = uri.path().strip_prefix("/v1beta/models/")?.strip_suffix(":generateContent")?;
     (method == Method::POST && !model.is_empty() && !model.contains('/')).then(|| model.to_owned())
+}
+
+/// The prompt of a request to draw.
+pub(super) fn prompt(body: &[u8]) -> Option<String> {
+    parse(body).map(|asked| asked.prompt)
 }
 
 /// Reads a request as strictly as the real API: a member it does not know is an error.
@@ -326,9 +344,18 @@ fn dimensions(shape: Shape) -> (u32, u32) {
     }
 }
 
+/// A refusal of the API's own, whatever was asked; `None` for a behaviour that is none.
+pub(super) fn refusal(behaviour: &Behaviour) -> Option<Response<Body>> {
+    bodies::answer(behaviour, "", "", "").map(response)
+}
+
 fn respond(answer: Answer, logged: &mut Logged) -> Response<Body> {
-    let Answer { status, body, header, word } = answer;
-    logged.call.outcome = Outcome::Answered(status.as_u16(), word);
+    logged.call.outcome = Outcome::Answered(answer.status.as_u16(), answer.word.clone());
+    response(answer)
+}
+
+fn response(answer: Answer) -> Response<Body> {
+    let Answer { status, body, header, .. } = answer;
     let mut response = Response::new(chunked(vec![Ok(Frame::data(body))]));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);

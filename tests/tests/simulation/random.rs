@@ -1,64 +1,143 @@
 //! Users, workers and sweeps in an order that a seed determines, with faults at random; then the faults stop.
 
+use std::ops::Range;
+use std::thread;
 use std::time::Duration;
 
 use darkroom_aws::random_fraction;
-use darkroom_tests::sim::{Plan, World};
+use darkroom_tests::keys::MODEL;
+use darkroom_tests::sim::{Plan, Settings, World};
+use darkroom_tests::stand_in_gemini::{Behaviour, Latency};
 use serde_json::json;
 
-use crate::{DEADLINE, Run, simulate};
+use crate::{Run, is_proof, settings, simulate};
 
-/// Seeds of a usual run; `DARKROOM_SEEDS=from..to` asks for others.
-const SEEDS: std::ops::Range<u64> = 0..50;
+/// Seeds of a usual run, and of a whole proof; `DARKROOM_SEEDS=from..to` asks for others.
+const SEEDS: Range<u64> = 0..200;
+const SEEDS_OF_A_PROOF: Range<u64> = 0..2_000;
+/// Runs side by side.
+const SIDE_BY_SIDE: u64 = 2;
+/// Faults happen for so long.
+const FAULTS: Duration = Duration::from_secs(120);
+/// A job's deadline.
+const DEADLINE: Duration = Duration::from_secs(300);
 
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(text) = std::env::var("DARKROOM_SEEDS") else { return SEEDS };
+fn seeds() -> Range<u64> {
+    let Ok(text) = std::env::var("DARKROOM_SEEDS") else {
+        return if is_proof() { SEEDS_OF_A_PROOF } else { SEEDS };
+    };
     let (from, to) = text.split_once("..").expect("DARKROOM_SEEDS is like 0..2000");
     from.parse().unwrap()..to.parse().unwrap()
 }
 
-/// Three users, each with a few jobs of which some are cancelled.
+/// Some time below this, by the run's seed.
+fn some(time: Duration) -> Duration {
+    time.mul_f64(random_fraction())
+}
+
+/// Two users, each with a few jobs of which some are cancelled, and an image API that may be down for a while.
 async fn a_few_minutes(world: &World) -> anyhow::Result<()> {
-    let mut users = Vec::new();
-    for user in ["alice", "bob", "carol"] {
-        world.grant(user, 20).await?;
-        let world = world.clone();
-        users.push(async move {
-            for number in 0..3 {
-                world.pass(Duration::from_secs(60).mul_f64(random_fraction())).await;
-                let body = json!({
-                    "prompt": format!("{user} {number}"),
-                    "model": "darkroom-local",
-                    "deadline_seconds": DEADLINE.as_secs(),
-                });
-                let Ok(id) = world.client(user).submit(&format!("k{number}"), &body).await else { continue };
-                if random_fraction() < 0.3 {
-                    world.pass(Duration::from_secs(3).mul_f64(random_fraction())).await;
-                    // It may have ended.
-                    drop(world.client(user).cancel(&id).await);
-                }
-            }
-        });
+    for name in ["one", "two"] {
+        world.add_key(name, 6).await?;
     }
-    futures::future::join_all(users).await;
+    let outage = async {
+        if random_fraction() < 0.4 {
+            world.pass(some(Duration::from_secs(30))).await;
+            answer_all(world, &Behaviour::Status(503));
+            world.pass(some(FAULTS)).await;
+            answer_all(world, &Behaviour::Draw);
+        }
+    };
+    let users = ["alice", "bob"].map(|user| uses(world, user));
+    let ((), used) = futures::future::join(outage, futures::future::join_all(users)).await;
+    used.into_iter().collect()
+}
+
+fn answer_all(world: &World, behaviour: &Behaviour) {
+    for name in ["one", "two"] {
+        world.gemini().set_behaviour(&format!("AIza-{name}"), behaviour.clone());
+    }
+}
+
+async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
+    world.grant(user, 20).await?;
+    for number in 0..3 {
+        world.pass(some(Duration::from_secs(30))).await;
+        let model = if random_fraction() < 0.95 { MODEL } else { "darkroom-local" };
+        let body = json!({
+            "prompt": format!("{user} {number}"),
+            "model": model,
+            "deadline_seconds": DEADLINE.as_secs(),
+        });
+        let Ok(id) = world.client(user).submit(&format!("k{number}"), &body).await else { continue };
+        if random_fraction() < 0.3 {
+            world.pass(some(Duration::from_secs(10))).await;
+            // It may have ended.
+            drop(world.client(user).cancel(&id).await);
+        }
+    }
     Ok(())
 }
 
-fn run(seed: u64) -> anyhow::Result<Run> {
-    let plan = Plan::Random { probability: 0.05, until: Duration::from_secs(300) };
-    simulate(seed, plan, a_few_minutes)
+/// What is different from seed to seed.
+fn of_seed(seed: u64) -> Settings {
+    let plan = Plan::Random { probability: 0.08, until: FAULTS };
+    let mut settings = settings(seed, plan);
+    settings.workers = usize::try_from(1 + seed % 3).unwrap();
+    settings.index_lag = Duration::from_secs(seed / 3 % 4);
+    settings.gemini.latency = Latency::LogNormal { median: Duration::from_secs(4), sigma: 0.8 };
+    settings
+}
+
+pub(crate) fn run(seed: u64) -> anyhow::Result<Run> {
+    simulate(of_seed(seed), a_few_minutes)
+}
+
+/// What a number of seeds came to.
+#[derive(Default)]
+struct Total {
+    calls: usize,
+    faults: usize,
+    failures: Vec<String>,
+}
+
+impl Total {
+    fn of(seeds: impl Iterator<Item = u64>) -> Self {
+        let mut total = Self::default();
+        for seed in seeds {
+            match run(seed) {
+                Ok(run) => {
+                    total.calls += run.steps.len();
+                    total.faults += run.steps.iter().filter(|step| step.fault.is_some()).count();
+                }
+                Err(error) => total.failures.push(format!("seed {seed}: {error:#}")),
+            }
+        }
+        total
+    }
 }
 
 #[test]
 fn nothing_is_lost_or_paid_twice_whatever_the_seed() {
-    let failures: Vec<_> =
-        seeds().filter_map(|seed| Some(format!("seed {seed}: {:#}", run(seed).err()?))).collect();
+    let share = |first| move || Total::of(seeds().filter(|seed| seed % SIDE_BY_SIDE == first));
+    let shares: Vec<_> = (0..SIDE_BY_SIDE).map(|first| thread::spawn(share(first))).collect();
+    let totals: Vec<_> = shares.into_iter().map(|share| share.join().unwrap()).collect();
+    let sum = |of: fn(&Total) -> usize| totals.iter().map(of).sum::<usize>();
+    let failures: Vec<_> = totals.iter().flat_map(|total| total.failures.clone()).collect();
+    println!(
+        "PROOF simulation | seeds {:?} | seeds={} calls={} faults={} | violations={}",
+        seeds(),
+        seeds().count(),
+        sum(|total| total.calls),
+        sum(|total| total.faults),
+        failures.len()
+    );
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn a_seed_is_a_run() {
-    for seed in [3, 4] {
+    for seed in [3, 4, 5] {
         let [one, other] = [run(seed).unwrap(), run(seed).unwrap()];
         assert!(one.steps == other.steps, "seed {seed} gave two runs");
         assert!(one.steps.iter().any(|step| step.fault.is_some()));

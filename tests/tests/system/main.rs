@@ -5,7 +5,6 @@ mod bad_input;
 mod breaker;
 mod chaos;
 mod clock;
-mod conditions;
 mod contention;
 mod flow;
 mod forge;

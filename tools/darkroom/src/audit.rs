@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use darkroom_aws::{Entry, JobTable, LedgerTable, Records, StoreError};
 use darkroom_core::id::{JobId, UserId};
 use darkroom_core::job::Job;
-use darkroom_core::ledger::{Books, Settlement};
+use darkroom_core::ledger::{Balance, Books, Settlement};
 use serde::Serialize;
 
 /// What the audit found.
@@ -24,32 +24,38 @@ pub struct Audit {
 /// Reads the whole ledger and every job. Exact on a system at rest; while jobs settle, a job read before and a
 /// balance read after can seem to disagree, so a fault is to be looked at twice.
 pub async fn audit(jobs: &JobTable, ledger: &LedgerTable) -> Result<Audit, StoreError> {
-    let Records { jobs, unreadable } = jobs.scan().await?;
+    let records = jobs.scan().await?;
     let (balances, entries) = ledger.scan().await?;
-    let mut audit = Audit { jobs: jobs.len() as u64, ..Audit::default() };
-    audit.faults.extend(unreadable.iter().map(ToString::to_string));
-    for (user, balance) in balances {
-        audit.users.entry(user.to_string()).or_default().balance = balance;
-    }
-    let mut settlements: BTreeMap<(UserId, JobId), Vec<Settlement>> = BTreeMap::new();
-    for entry in entries {
-        audit.add(&entry);
-        if let Entry::Settle { user, job, settlement, .. } = entry {
-            audit.settled += 1;
-            settlements.entry((user, job)).or_default().push(settlement);
-        }
-    }
-    for job in &jobs {
-        let settled = settlements.get(&(job.user.clone(), job.id.clone())).map_or(&[][..], Vec::as_slice);
-        audit.compare(job, settled);
-    }
-    for (user, books) in &audit.users {
-        audit.faults.extend(books.faults().into_iter().map(|fault| format!("{user}: {fault}")));
-    }
-    Ok(audit)
+    Ok(Audit::of(&records, &balances, &entries))
 }
 
 impl Audit {
+    /// What these records, balances and entries, which are all there are, come to.
+    pub fn of(records: &Records, balances: &[(UserId, Balance)], entries: &[Entry]) -> Self {
+        let Records { jobs, unreadable } = records;
+        let mut audit = Self { jobs: jobs.len() as u64, ..Self::default() };
+        audit.faults.extend(unreadable.iter().map(ToString::to_string));
+        for (user, balance) in balances {
+            audit.books(user).balance = *balance;
+        }
+        let mut settlements: BTreeMap<(&UserId, &JobId), Vec<Settlement>> = BTreeMap::new();
+        for entry in entries {
+            audit.add(entry);
+            if let Entry::Settle { user, job, settlement, .. } = entry {
+                audit.settled += 1;
+                settlements.entry((user, job)).or_default().push(*settlement);
+            }
+        }
+        for job in jobs {
+            let settled = settlements.get(&(&job.user, &job.id)).map_or(&[][..], Vec::as_slice);
+            audit.compare(job, settled);
+        }
+        for (user, books) in &audit.users {
+            audit.faults.extend(books.faults().into_iter().map(|fault| format!("{user}: {fault}")));
+        }
+        audit
+    }
+
     fn books(&mut self, user: &UserId) -> &mut Books {
         self.users.entry(user.to_string()).or_default()
     }

@@ -233,9 +233,11 @@ fn a_message_goes_out_for_its_turn_within_the_look_and_otherwise_the_job_waits_o
     }
     // What is not sent takes no turn.
     let mut pace = pace(&scopes, &keys, &Breaker::default(), &[]);
-    for other in
-        [waiting(500, 1_021), job(1, crate::common::processing(at(990))), job(1, crate::common::processing(at(1_990)))]
-    {
+    for other in [
+        waiting(500, 1_021),
+        job(1, crate::common::processing(at(990))),
+        job(1, crate::common::processing(at(1_990))),
+    ] {
         let action = sweep_action(&other, at(NOW), &rules());
         assert_eq!(look(&other, &mut pace), action);
     }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
+use super::dial::simulated;
 use crate::base_url::BaseUrl;
 
 /// Opening a connection, name look-up and TLS included, takes no longer.
@@ -142,6 +143,9 @@ impl Connections {
     }
 
     async fn open_untimed(&self) -> Result<Connection, ConnectError> {
+        if let Some(dialled) = simulated(&self.origin) {
+            return hand_shake(TokioIo::new(dialled?)).await;
+        }
         let tls = match &self.tls {
             Some(cell) => Some(cell.get_or_try_init(tls_config).await?),
             None => None,

@@ -3,6 +3,7 @@
 mod answer;
 mod base64_stream;
 mod connection;
+mod dial;
 mod endpoint;
 mod json_scan;
 mod pause;
@@ -13,6 +14,7 @@ pub(crate) use answer::Reading;
 pub(crate) use answer::{PictureText, RawImage, ReadAnswer, keep, text};
 pub(crate) use base64_stream::Base64Fault;
 pub use connection::ConnectError;
+pub use dial::{Dial, simulate};
 pub(crate) use endpoint::{Endpoint, KeyHeader, not_sent, unavailable};
 pub(crate) use json_scan::Event;
 pub(crate) use pause::{named_pause, retry_after, seconds};

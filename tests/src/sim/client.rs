@@ -1,0 +1,77 @@
+//! An app's side of the system.
+#![allow(clippy::indexing_slicing, reason = "indexing a JSON value gives null, never a panic")]
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use anyhow::ensure;
+use axum::body::Body;
+use http::Request;
+use lambda_http::request::RequestContext;
+use serde_json::{Value, json};
+
+use super::time::pass;
+use super::world::World;
+
+/// A client asks again after so long.
+const RETRY: Duration = Duration::from_secs(2);
+/// And gives up after so many times.
+const TRIES: usize = 10;
+
+/// An app that asks again until it is answered.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) world: World,
+    pub(crate) user: String,
+}
+
+impl Client {
+    /// Submits a job; its id.
+    ///
+    /// # Errors
+    /// When it is not accepted, however often it asks.
+    pub async fn submit(&self, key: &str, body: &Value) -> anyhow::Result<String> {
+        let request = || {
+            Request::post("/v1/jobs")
+                .header("content-type", "application/json")
+                .header("idempotency-key", key)
+        };
+        let (status, answer) = self.ask("submit", || request().body(Body::from(body.to_string()))).await?;
+        ensure!(status == 202, "{status} {answer}");
+        let id = answer["id"].as_str().unwrap_or_default().to_owned();
+        self.world.accepted().lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        Ok(id)
+    }
+
+    /// Asks to end a job; the status of the answer.
+    ///
+    /// # Errors
+    /// When there is none, however often it asks.
+    pub async fn cancel(&self, id: &str) -> anyhow::Result<u16> {
+        let path = format!("/v1/jobs/{id}/cancel");
+        let (status, _) = self.ask("api", || Request::post(path.as_str()).body(Body::empty())).await?;
+        Ok(status)
+    }
+
+    async fn ask(
+        &self,
+        function: &'static str,
+        request: impl Fn() -> http::Result<Request<Body>>,
+    ) -> anyhow::Result<(u16, Value)> {
+        let claims = json!({
+            "authorizer": {"jwt": {"claims": {"sub": self.user}, "scopes": null}},
+            "http": {"method": "POST"},
+            "timeEpoch": 0,
+        });
+        for _ in 0..TRIES {
+            let mut request = request()?;
+            let context = serde_json::from_value(claims.clone())?;
+            request.extensions_mut().insert(RequestContext::ApiGatewayV2(context));
+            match self.world.request(function, request).await {
+                Some((status, body)) if status < 500 && status != 429 => return Ok((status, body)),
+                Some(_) | None => pass(RETRY).await,
+            }
+        }
+        anyhow::bail!("{function} gave no answer")
+    }
+}

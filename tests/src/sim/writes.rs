@@ -1,0 +1,67 @@
+//! Tables in memory for tests of single writes: nothing takes time, and a clause of a condition can be left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use darkroom_aws::clients::Clients;
+use darkroom_aws::config::{Environment, Tables as Names, kms_key};
+use darkroom_aws::{JobTable, KeyTable, LedgerTable, SecretBox};
+
+use super::clause::Clause;
+use super::fault::Plan;
+use super::stack::simulated;
+use super::stores::Stores;
+use super::tables::{Seen, Tables};
+use super::wire::clients;
+
+/// The tables as the template describes them.
+pub struct Writes {
+    /// Jobs.
+    pub jobs: JobTable,
+    /// Ledger.
+    pub ledger: LedgerTable,
+    /// Keys.
+    pub keys: KeyTable,
+    /// Seals secrets.
+    pub secrets: SecretBox,
+    /// For items by hand.
+    pub clients: Clients,
+    /// The tables' names.
+    pub names: Names,
+    stores: Arc<Stores>,
+}
+
+impl Writes {
+    /// Empty tables, whose writes lack this clause.
+    ///
+    /// # Errors
+    /// When the template is broken.
+    pub fn new(without: Option<&Clause>) -> anyhow::Result<Self> {
+        let stack = simulated()?;
+        let tables = Tables::new(&stack.tables, Duration::ZERO)?.without(without.cloned());
+        let worker = stack.functions.iter().find(|function| function.binary == "worker");
+        let variables = &worker.context("the template has no worker")?.environment;
+        let (names, kms_key) = {
+            let environment = Environment::from_fn(|name| variables.get(name).cloned());
+            (Names::read(&environment)?, kms_key(&environment)?)
+        };
+        let stores = Arc::new(Stores::new(tables, Plan::NONE));
+        let clients = clients(&stores, None, None);
+        let ledger = LedgerTable::new(clients.dynamodb.clone(), names.ledger.clone());
+        Ok(Self {
+            jobs: JobTable::new(clients.dynamodb.clone(), names.jobs.clone(), ledger.clone()),
+            keys: KeyTable::new(clients.dynamodb.clone(), names.keys.clone()),
+            secrets: SecretBox::new(clients.kms(), kms_key),
+            ledger,
+            clients,
+            names,
+            stores,
+        })
+    }
+
+    /// What was written so far, and will be.
+    pub fn seen(&self) -> Seen {
+        self.stores.tables().seen()
+    }
+}

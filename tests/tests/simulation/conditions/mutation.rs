@@ -1,0 +1,75 @@
+//! Every clause of every condition is taken out, one at a time: a case must notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use darkroom_tests::sim::{Clause, Plan, Writes};
+
+use super::{Case, cases};
+use crate::random::run;
+use crate::scenarios;
+use crate::{is_proof, settings, simulate};
+
+/// What a case comes to, on writes that lack this clause.
+fn outcome(case: &Case, without: Option<&Clause>) -> anyhow::Result<BTreeSet<Clause>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let writes = Writes::new(without)?;
+    let seen = writes.seen();
+    runtime.block_on((case.run)(writes))?;
+    Ok(seen.clauses())
+}
+
+/// The cases that make writes with each clause.
+fn by_clause() -> BTreeMap<Clause, Vec<Case>> {
+    let mut found: BTreeMap<Clause, Vec<usize>> = BTreeMap::new();
+    let all = cases();
+    for (number, case) in all.iter().enumerate() {
+        let clauses = outcome(case, None).unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
+        for clause in clauses {
+            found.entry(clause).or_default().push(number);
+        }
+    }
+    let case = |number: &usize| cases().swap_remove(*number);
+    found.into_iter().map(|(clause, numbers)| (clause, numbers.iter().map(case).collect())).collect()
+}
+
+#[test]
+fn every_case_holds_and_every_clause_is_missed() {
+    let clauses = by_clause();
+    let (mut rows, mut unmissed) = (Vec::new(), Vec::new());
+    for (clause, cases) in &clauses {
+        let missed_by = cases.iter().find(|case| outcome(case, Some(clause)).is_err());
+        let by = missed_by.map_or("NOBODY", |case| case.name.as_str());
+        rows.push(format!("{:60} {:50} {by}", clause.write, clause.text));
+        if missed_by.is_none() {
+            unmissed.push(format!("{}: {}", clause.write, clause.text));
+        }
+    }
+    if is_proof() {
+        println!("{}", rows.join("\n"));
+    }
+    println!(
+        "PROOF conditions | every clause taken out | clauses={} missed={} | violations={}",
+        clauses.len(),
+        clauses.len() - unmissed.len(),
+        unmissed.len()
+    );
+    assert!(unmissed.is_empty(), "nothing fails without these clauses:\n{}", unmissed.join("\n"));
+}
+
+/// What the handlers write is what the cases write: no write is without a condition, and no condition without a case.
+#[test]
+fn every_write_of_the_handlers_is_a_case() {
+    let known: BTreeSet<_> = by_clause().into_keys().map(|clause| (clause.write, clause.condition)).collect();
+    let mut unknown = BTreeSet::new();
+    let runs = [
+        simulate(settings(1, Plan::NONE), scenarios::a_job),
+        simulate(settings(1, Plan::NONE), scenarios::a_job_over_the_network),
+    ];
+    for seen in runs.into_iter().chain((0..10).map(run)) {
+        let seen = seen.unwrap().seen;
+        assert!(seen.unconditional().is_empty(), "without a condition: {:?}", seen.unconditional());
+        let written = seen.clauses().into_iter().map(|clause| (clause.write, clause.condition));
+        unknown.extend(written.filter(|write| !known.contains(write)));
+    }
+    assert!(unknown.is_empty(), "no case makes these writes: {unknown:#?}");
+}
