@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use darkroom::audit::Audit;
-use darkroom_aws::{Entry, JobTable, KeyTable, LedgerTable, now};
+use darkroom_aws::{Entry, JobTable, KeyTable, LedgerTable};
 use darkroom_core::breaker::State;
 use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::job::{Job, Outcome, Stage};
 use darkroom_core::limits::{CALLS_MAX, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
+use darkroom_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::stores::Stores;
+use super::time::right_now;
 use crate::keys::MODEL;
 
 /// A call may have had its slot when the breaker opened.
@@ -25,6 +27,8 @@ pub(crate) struct Check {
     ledger: LedgerTable,
     keys: KeyTable,
     stores: Arc<Stores>,
+    /// A process's clock is wrong by no more than this.
+    skew: Duration,
     seen: Mutex<Seen>,
 }
 
@@ -40,8 +44,14 @@ struct Seen {
 }
 
 impl Check {
-    pub(crate) fn new(jobs: JobTable, ledger: LedgerTable, keys: KeyTable, stores: Arc<Stores>) -> Self {
-        Self { jobs, ledger, keys, stores, seen: Mutex::default() }
+    pub(crate) fn new(
+        jobs: JobTable,
+        ledger: LedgerTable,
+        keys: KeyTable,
+        stores: Arc<Stores>,
+        skew: Duration,
+    ) -> Self {
+        Self { jobs, ledger, keys, stores, skew, seen: Mutex::default() }
     }
 
     /// What was found so far.
@@ -99,7 +109,7 @@ impl Check {
                     found.push(format!("I10: {probes} calls in the half-open epoch {}", breaker.epoch));
                 }
             }
-            State::Open { at, .. } if now().since(at) > LAST_SLOT => {
+            State::Open { at, .. } if right_now().since(at) > LAST_SLOT + self.skew => {
                 found.push("I10: a call while the breaker is open".to_owned());
             }
             State::Open { .. } | State::Closed { .. } => {}
@@ -131,7 +141,7 @@ impl Check {
             }
             found.extend(self.of_job(&job));
             if let Some(before) = seen.jobs.insert(job.id.to_string(), job.clone()) {
-                found.extend(of_step(&before, &job, function));
+                found.extend(of_step(&before, &job, function, right_now().plus(self.skew)));
             }
         }
         Ok(found)
@@ -150,9 +160,9 @@ impl Check {
     }
 }
 
-/// What is wrong with a change.
-fn of_step(before: &Job, after: &Job, function: &str) -> Option<String> {
-    let is_leased = matches!(&before.stage, Stage::Processing(held) if held.lease_until > now());
+/// What is wrong with a change, when every clock shows this or less.
+fn of_step(before: &Job, after: &Job, function: &str, latest: Timestamp) -> Option<String> {
+    let is_leased = matches!(&before.stage, Stage::Processing(held) if held.lease_until > latest);
     if function == "sweeper" && is_leased {
         return Some(format!("I8: {} was swept while its worker lived", after.id));
     }

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
+use super::time::wrong;
+
 /// One process.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) function: &'static str,
     /// Tells it apart; the port of its way to the provider.
     pub(crate) number: u16,
+    /// By how much its clock is wrong.
+    pub(crate) wrong_by_ms: i64,
     life: Arc<Life>,
 }
 
@@ -22,8 +26,8 @@ struct Life {
 }
 
 impl Process {
-    pub(crate) fn new(function: &'static str, number: u16) -> Self {
-        Self { function, number, life: Arc::default() }
+    pub(crate) fn new(function: &'static str, number: u16, wrong_by_ms: i64) -> Self {
+        Self { function, number, wrong_by_ms, life: Arc::default() }
     }
 
     /// `kill -9`.
@@ -45,7 +49,7 @@ impl Process {
         tokio::select! {
             biased;
             () = ended => None,
-            done = work => Some(done),
+            done = wrong(work, self.wrong_by_ms) => Some(done),
         }
     }
 }

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use darkroom_aws::{now, random_fraction};
+use darkroom_aws::random_fraction;
 use darkroom_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::call::Answer;
 use super::fault::{Fault, LATE};
+use super::time::right_now;
 
 /// A message that waits or is with a worker.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ impl Queue {
         let text = request["MessageBody"].as_str().unwrap_or_default().to_owned();
         let delay = Duration::from_secs(request["DelaySeconds"].as_u64().unwrap_or_default());
         self.sent += 1;
-        let message = Message { id: self.sent, body: text, visible_at: now().plus(delay), receives: 0 };
+        let message = Message { id: self.sent, body: text, visible_at: right_now().plus(delay), receives: 0 };
         self.messages.push(message);
         Answer::ok(&json!({"MessageId": self.sent.to_string()}))
     }
@@ -48,7 +49,7 @@ impl Queue {
         hidden_for: Duration,
         mut fault: impl FnMut() -> Option<Fault>,
     ) -> Vec<Message> {
-        let (at, mut delivered) = (now(), Vec::new());
+        let (at, mut delivered) = (right_now(), Vec::new());
         while delivered.len() < BATCH {
             let visible: Vec<_> = (0_usize..)
                 .zip(&self.messages)

@@ -131,7 +131,8 @@ impl State {
             self.stubborn.insert(call.invocation.clone(), planned.fault);
         }
         let fault = self.stubborn.get(&call.invocation).copied().or(planned.map(|planned| planned.fault));
-        self.steps.push(Step { at_ms, name: format!("{caller}: {}", call.step()), fault, kind });
+        let name = format!("{caller}: {}", call.step());
+        self.steps.push(Step { at_ms, name, fault, kind });
         fault
     }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::body::Body;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{ConfigError, Environment};
-use darkroom_aws::now;
 use darkroom_core::limits::{HTTP_TIMEOUT, SWEEP, SWEEPER_TIMEOUT, VISIBILITY_TIMEOUT, WORKER_TIMEOUT};
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -20,7 +19,7 @@ use tower::ServiceExt as _;
 
 use super::process::Process;
 use super::queue::Message;
-use super::time::pass;
+use super::time::{pass, right_now};
 use super::wire::clients;
 use super::world::World;
 
@@ -34,7 +33,8 @@ impl World {
         function: &'static str,
         start: impl FnOnce(&Environment<'_>, Clients) -> Result<T, ConfigError>,
     ) -> Option<(Process, T)> {
-        let process = Process::new(function, self.0.next.fetch_add(1, Ordering::Relaxed));
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let process = Process::new(function, number, self.wrong_by_ms());
         let (variables, way) = (self.0.settings.get(function), self.0.network.base_url(&process));
         let environment = Environment::from_fn(move |name| match name {
             "DARKROOM_GEMINI_BASE_URL" => Some(way.clone()),
@@ -77,7 +77,7 @@ impl World {
             .collect();
         let Ok(event) = serde_json::from_value(json!({"Records": records})) else { return };
         let mut context = Context::default();
-        context.deadline = now().plus(WORKER_TIMEOUT).as_millis();
+        context.deadline = right_now().plus(WORKER_TIMEOUT).as_millis();
         let handled = process.run(worker::handle(Arc::clone(&worker), LambdaEvent::new(event, context)));
         // Killed, timed out or failed: the messages come back when they are visible again.
         let Ok(Some(Ok(answer))) = timeout(WORKER_TIMEOUT, Box::pin(handled)).await else {
@@ -94,19 +94,22 @@ impl World {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push((process, worker));
     }
 
-    /// The schedule: a sweep each minute.
+    /// The schedule: a sweep each minute, or several at once.
     pub(crate) async fn keep_schedule(self) {
         while self.0.scheduled.load(Ordering::Relaxed) {
             pass(SWEEP).await;
-            let world = self.clone();
-            tokio::spawn(async move {
-                let Some((process, sweeper)) = world.process("sweeper", sweeper::start) else { return };
-                let deadline = now().plus(SWEEPER_TIMEOUT).as_millis();
-                // A sweep that fails is followed by the next.
-                drop(timeout(SWEEPER_TIMEOUT, process.run(sweeper.sweep(deadline))).await);
-                process.kill();
-            });
+            for _ in 0..self.0.sweepers {
+                tokio::spawn(self.clone().sweep());
+            }
         }
+    }
+
+    async fn sweep(self) {
+        let Some((process, sweeper)) = self.process("sweeper", sweeper::start) else { return };
+        let deadline = right_now().plus(SWEEPER_TIMEOUT).as_millis();
+        // A sweep that fails is followed by the next.
+        drop(timeout(SWEEPER_TIMEOUT, Box::pin(process.run(sweeper.sweep(deadline)))).await);
+        process.kill();
     }
 
     /// One request to an HTTP function; `None` when its process gave no answer.

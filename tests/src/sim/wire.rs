@@ -22,7 +22,7 @@ use super::check::Check;
 use super::fault::{Fault, LATE};
 use super::process::Process;
 use super::stores::Stores;
-use super::time::pass;
+use super::time::{belongs_to, pass};
 
 /// Half of a round trip.
 const ONE_WAY: Duration = Duration::from_millis(1);
@@ -85,6 +85,7 @@ impl Wire {
         if process.is_dead() {
             return pending().await;
         }
+        belongs_to(process.wrong_by_ms);
         let fault = self.stores.step(process.function, &call);
         pass(ONE_WAY).await;
         if process.is_dead() {

@@ -33,16 +33,14 @@ struct Run {
     seen: Seen,
 }
 
-/// What users do.
-trait Scenario: AsyncFn(&World) -> anyhow::Result<()> + Copy {}
-impl<T: AsyncFn(&World) -> anyhow::Result<()> + Copy> Scenario for T {}
-
 fn settings(seed: u64, plan: Plan) -> Settings {
     Settings {
         seed,
         plan,
         index_lag: Duration::ZERO,
         workers: 2,
+        sweepers: 1,
+        skew: Duration::ZERO,
         gemini: GeminiSettings {
             // Long enough for one sign of life.
             latency: Latency::Fixed(Duration::from_secs(7)),
@@ -53,7 +51,11 @@ fn settings(seed: u64, plan: Plan) -> Settings {
     }
 }
 
-fn simulate(settings: Settings, scenario: impl Scenario) -> anyhow::Result<Run> {
+/// A run in which users do this.
+fn simulate(
+    settings: Settings,
+    users: impl AsyncFnOnce(&World) -> anyhow::Result<()>,
+) -> anyhow::Result<Run> {
     // One picture is painted at a time: which of two is done first would be the machine's choice.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -63,7 +65,7 @@ fn simulate(settings: Settings, scenario: impl Scenario) -> anyhow::Result<Run> 
         .unwrap();
     runtime.block_on(async {
         let world = World::start(settings).await?;
-        scenario(&world).await?;
+        users(&world).await?;
         let jobs = world.settle(PATIENCE).await?;
         let broken = world.broken();
         ensure!(broken.is_empty(), "{}", broken[0]);

@@ -10,6 +10,7 @@ use darkroom_tests::sim::{Plan, Settings, World};
 use darkroom_tests::stand_in_gemini::{Behaviour, Latency};
 use serde_json::json;
 
+use crate::scenarios::answer_all;
 use crate::{Run, is_proof, settings, simulate};
 
 /// Seeds of a usual run, and of a whole proof; `DARKROOM_SEEDS=from..to` asks for others.
@@ -22,12 +23,15 @@ const FAULTS: Duration = Duration::from_secs(120);
 /// A job's deadline.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-fn seeds() -> Range<u64> {
-    let Ok(text) = std::env::var("DARKROOM_SEEDS") else {
-        return if is_proof() { SEEDS_OF_A_PROOF } else { SEEDS };
-    };
+/// The seeds that are asked for, or these.
+pub(crate) fn seeds_or(usual: Range<u64>) -> Range<u64> {
+    let Ok(text) = std::env::var("DARKROOM_SEEDS") else { return usual };
     let (from, to) = text.split_once("..").expect("DARKROOM_SEEDS is like 0..2000");
     from.parse().unwrap()..to.parse().unwrap()
+}
+
+fn seeds() -> Range<u64> {
+    seeds_or(if is_proof() { SEEDS_OF_A_PROOF } else { SEEDS })
 }
 
 /// Some time below this, by the run's seed.
@@ -51,12 +55,6 @@ async fn a_few_minutes(world: &World) -> anyhow::Result<()> {
     let users = ["alice", "bob"].map(|user| uses(world, user));
     let ((), used) = futures::future::join(outage, futures::future::join_all(users)).await;
     used.into_iter().collect()
-}
-
-fn answer_all(world: &World, behaviour: &Behaviour) {
-    for name in ["one", "two"] {
-        world.gemini().set_behaviour(&format!("AIza-{name}"), behaviour.clone());
-    }
 }
 
 async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
@@ -84,6 +82,9 @@ fn of_seed(seed: u64) -> Settings {
     let plan = Plan::Random { probability: 0.08, until: FAULTS };
     let mut settings = settings(seed, plan);
     settings.workers = usize::try_from(1 + seed % 3).unwrap();
+    settings.sweepers = if seed.is_multiple_of(5) { 2 } else { 1 };
+    // Half of the runs have clocks that are wrong: by more than DynamoDB's answers would leave uncorrected.
+    settings.skew = Duration::from_secs(5 * (seed % 2));
     settings.index_lag = Duration::from_secs(seed / 3 % 4);
     settings.gemini.latency = Latency::LogNormal { median: Duration::from_secs(4), sigma: 0.8 };
     settings

@@ -1,104 +1,291 @@
-//! What one user does, and what may come of it.
+//! What users do, and what may come of it.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::ensure;
 use darkroom_core::job::Status;
 use darkroom_tests::keys::MODEL;
-use darkroom_tests::sim::{Fault, Step, World};
+use darkroom_tests::sim::{Fault, Planned, Step, World};
+use darkroom_tests::stand_in_gemini::Behaviour;
 use serde_json::json;
 
 use crate::DEADLINE;
-use crate::enumerate::{at_first, enumerate};
+use crate::enumerate::{at_first, nothing};
+
+type Done<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;
+
+/// What users do, and what may come of it.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// Faults that every run of it meets, by the calls of a run without any.
+    pub(crate) base: fn(&[Step]) -> Vec<Planned>,
+    pub(crate) run: for<'a> fn(&'a World) -> Done<'a>,
+    /// One for each key (I12).
+    pub(crate) jobs: usize,
+    pub(crate) expected: &'static [Status],
+}
+
+/// All of them.
+pub(crate) const ALL: [&Scenario; 17] = [
+    &DRAWN,
+    &NEVER_SENT,
+    &SEND_FAILED,
+    &WORKER_DIED,
+    &CANCELLED_WAITING,
+    &CANCELLED_WORKER_DIED,
+    &NOBODY_DRAWS,
+    &LONG_PROMPT,
+    &NETWORK,
+    &REFUSED_ONCE,
+    &FAILED_ONCE,
+    &BLOCKED,
+    &CANCELLED_CALLING,
+    &FIRST_REFUSED,
+    &DEAD_KEY,
+    &NO_QUOTA,
+    &PROVIDER_DOWN,
+];
 
 const LOCAL: &str = "darkroom-local";
 
-async fn submit(world: &World, model: &str, deadline: Duration) -> anyhow::Result<String> {
-    world.grant("alice", 10).await?;
-    let body = json!({"prompt": "a lighthouse", "model": model, "deadline_seconds": deadline.as_secs()});
-    world.client("alice").submit("k", &body).await
+async fn submit(world: &World, key: &str, model: &str, deadline: Duration) -> anyhow::Result<String> {
+    let prompt = format!("a lighthouse, {key}");
+    let body = json!({"prompt": prompt, "model": model, "deadline_seconds": deadline.as_secs()});
+    world.client("alice").submit(key, &body).await
 }
 
-pub(crate) async fn a_job(world: &World) -> anyhow::Result<()> {
-    submit(world, LOCAL, DEADLINE).await.map(drop)
+async fn a_job(world: &World) -> anyhow::Result<String> {
+    world.grant("alice", 10).await?;
+    submit(world, "k", LOCAL, DEADLINE).await
+}
+
+fn drawn(world: &World) -> Done<'_> {
+    Box::pin(async { a_job(world).await.map(drop) })
+}
+
+pub(crate) const DRAWN: Scenario =
+    Scenario { name: "drawn", base: nothing, run: drawn, jobs: 1, expected: &[Status::Draft] };
+
+/// Submit dies between the transaction and its message: the sweeper sends it.
+pub(crate) const NEVER_SENT: Scenario = Scenario {
+    name: "message never sent",
+    base: |steps| at_first(steps, "submit: TransactWriteItems", Fault::KilledAfter),
+    ..DRAWN
+};
+
+/// The message cannot be sent, and submit has the job looked at sooner.
+pub(crate) const SEND_FAILED: Scenario = Scenario {
+    name: "message cannot be sent",
+    base: |steps| {
+        let all = |planned| Planned { in_all_tries: true, ..planned };
+        at_first(steps, "submit: SendMessage", Fault::Failed).into_iter().map(all).collect()
+    },
+    ..DRAWN
+};
+
+/// The worker dies with the picture in its hands: the sweeper puts the job back when its lease is over.
+pub(crate) const WORKER_DIED: Scenario = Scenario {
+    name: "worker died",
+    base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
+    ..DRAWN
+};
+
+pub(crate) const CANCELLED_WAITING: Scenario = Scenario {
+    name: "cancelled, waiting",
+    run: |world| {
+        Box::pin(async {
+            world.consume(false);
+            let id = a_job(world).await?;
+            let status = world.client("alice").cancel(&id).await?;
+            ensure!(status == 200, "{status}");
+            world.consume(true);
+            Ok(())
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..DRAWN
+};
+
+/// The worker has died: nobody will draw it, and the sweeper ends it when its lease is over.
+pub(crate) const CANCELLED_WORKER_DIED: Scenario = Scenario {
+    name: "cancelled, worker died",
+    run: |world| {
+        Box::pin(async {
+            let id = a_job(world).await?;
+            world.pass(Duration::from_secs(10)).await;
+            world.client("alice").cancel(&id).await.map(drop)
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..WORKER_DIED
+};
+
+pub(crate) const NOBODY_DRAWS: Scenario = Scenario {
+    name: "nobody draws",
+    run: |world| {
+        Box::pin(async {
+            world.consume(false);
+            world.grant("alice", 10).await?;
+            submit(world, "k", LOCAL, Duration::from_secs(60)).await.map(drop)
+        })
+    },
+    expected: &[Status::Failed],
+    ..DRAWN
+};
+
+/// Its prompt is kept beside the record.
+pub(crate) const LONG_PROMPT: Scenario = Scenario {
+    name: "long prompt",
+    run: |world| {
+        Box::pin(async {
+            world.grant("alice", 10).await?;
+            submit(world, &"k".repeat(250), LOCAL, DEADLINE).await?;
+            let body = json!({"prompt": "a lighthouse ".repeat(60), "model": LOCAL});
+            world.client("alice").submit("long", &body).await.map(drop)
+        })
+    },
+    jobs: 2,
+    ..DRAWN
+};
+
+async fn with_two_projects(world: &World, requests_per_minute: u32) -> anyhow::Result<()> {
+    world.grant("alice", 100).await?;
+    world.add_key("one", requests_per_minute).await?;
+    world.add_key("two", requests_per_minute).await
 }
 
 /// A job for the image API, with two projects to draw it.
-pub(crate) async fn a_job_over_the_network(world: &World) -> anyhow::Result<()> {
-    world.add_key("one", 10).await?;
-    world.add_key("two", 10).await?;
-    submit(world, MODEL, DEADLINE).await.map(drop)
-}
-
-#[test]
-fn a_job_is_drawn() -> anyhow::Result<()> {
-    enumerate("drawn", |_| Vec::new(), a_job, &[Status::Draft])
-}
-
-/// Submit dies between the transaction and its message: the sweeper sends it.
-#[test]
-fn a_job_whose_message_was_never_sent_is_drawn() -> anyhow::Result<()> {
-    let base = |steps: &[Step]| at_first(steps, "submit: TransactWriteItems", Fault::KilledAfter);
-    enumerate("message never sent", base, a_job, &[Status::Draft])
-}
-
-/// The worker dies with the picture in its hands: the sweeper puts the job back when its lease is over.
-#[test]
-fn a_job_whose_worker_died_is_drawn() -> anyhow::Result<()> {
-    let base = |steps: &[Step]| at_first(steps, "worker: PutObject", Fault::KilledBefore);
-    enumerate("worker died", base, a_job, &[Status::Draft])
-}
-
-#[test]
-fn a_waiting_job_is_cancelled() -> anyhow::Result<()> {
-    let scenario = async |world: &World| {
-        world.consume(false);
-        let id = submit(world, LOCAL, DEADLINE).await?;
-        let status = world.client("alice").cancel(&id).await?;
-        ensure!(status == 200, "{status}");
-        world.consume(true);
-        Ok(())
-    };
-    enumerate("cancelled, waiting", |_| Vec::new(), scenario, &[Status::Cancelled])
-}
-
-/// The worker has died: nobody will draw it, and the sweeper ends it when its lease is over.
-#[test]
-fn a_job_whose_worker_died_is_cancelled() -> anyhow::Result<()> {
-    let scenario = async |world: &World| {
-        let id = submit(world, LOCAL, DEADLINE).await?;
-        world.pass(Duration::from_secs(10)).await;
-        world.client("alice").cancel(&id).await?;
-        Ok(())
-    };
-    let base = |steps: &[Step]| at_first(steps, "worker: PutObject", Fault::KilledBefore);
-    enumerate("cancelled, worker died", base, scenario, &[Status::Cancelled])
-}
-
-#[test]
-fn a_job_that_nobody_draws_is_refunded() -> anyhow::Result<()> {
-    let scenario = async |world: &World| {
-        world.consume(false);
-        submit(world, LOCAL, Duration::from_secs(60)).await.map(drop)
-    };
-    enumerate("nobody draws", |_| Vec::new(), scenario, &[Status::Failed])
-}
-
-#[test]
-fn a_job_is_drawn_over_the_network() -> anyhow::Result<()> {
-    enumerate("network, drawn", |_| Vec::new(), a_job_over_the_network, &[Status::Draft])
-}
+pub(crate) const NETWORK: Scenario = Scenario {
+    name: "network, drawn",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            submit(world, "k", MODEL, DEADLINE).await.map(drop)
+        })
+    },
+    ..DRAWN
+};
 
 /// The first project has no quota left when it is asked: the other draws it, in the same attempt.
-#[test]
-fn a_job_whose_first_call_was_refused_is_drawn_with_another_key() -> anyhow::Result<()> {
-    let base = |steps: &[Step]| at_first(steps, "worker: Draw", Fault::Throttled);
-    enumerate("network, refused once", base, a_job_over_the_network, &[Status::Draft])
-}
+pub(crate) const REFUSED_ONCE: Scenario = Scenario {
+    name: "network, refused once",
+    base: |steps| at_first(steps, "worker: Draw", Fault::Throttled),
+    ..NETWORK
+};
 
 /// The provider fails once: another attempt, after a pause.
-#[test]
-fn a_job_whose_first_call_failed_is_drawn_after_a_pause() -> anyhow::Result<()> {
-    let base = |steps: &[Step]| at_first(steps, "worker: Draw", Fault::Failed);
-    enumerate("network, failed once", base, a_job_over_the_network, &[Status::Draft])
+pub(crate) const FAILED_ONCE: Scenario = Scenario {
+    name: "network, failed once",
+    base: |steps| at_first(steps, "worker: Draw", Fault::Failed),
+    ..NETWORK
+};
+
+/// The provider does not draw such things.
+pub(crate) const BLOCKED: Scenario = Scenario {
+    name: "network, blocked",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            answer_all(world, &Behaviour::Finish("IMAGE_SAFETY".to_owned()));
+            submit(world, "k", MODEL, DEADLINE).await.map(drop)
+        })
+    },
+    expected: &[Status::Failed],
+    ..DRAWN
+};
+
+/// Its owner asks to end it while it is drawn, and no picture comes: there is no other try.
+pub(crate) const CANCELLED_CALLING: Scenario = Scenario {
+    name: "network, cancelled",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            answer_all(world, &Behaviour::Status(500));
+            let id = submit(world, "k", MODEL, DEADLINE).await?;
+            world.pass(Duration::from_secs(4)).await;
+            world.client("alice").cancel(&id).await.map(drop)
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..DRAWN
+};
+
+/// The first call of each project is refused: what was to follow it up waits, its call not made.
+pub(crate) const FIRST_REFUSED: Scenario = Scenario {
+    name: "network, first calls refused",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 3).await?;
+            world.consume(false);
+            for name in ["one", "two"] {
+                world.gemini().queue_behaviours(&format!("AIza-{name}"), [Behaviour::BareRateLimit]);
+            }
+            for key in ["k1", "k2", "k3", "k4", "k5", "k6"] {
+                submit(world, key, MODEL, DEADLINE).await?;
+            }
+            world.consume(true);
+            Ok(())
+        })
+    },
+    jobs: 6,
+    ..DRAWN
+};
+
+/// One key is invalid, the other draws.
+pub(crate) const DEAD_KEY: Scenario = Scenario {
+    name: "network, dead key",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            world.gemini().set_behaviour("AIza-one", Behaviour::InvalidKey);
+            submit(world, "k1", MODEL, DEADLINE).await?;
+            submit(world, "k2", MODEL, DEADLINE).await.map(drop)
+        })
+    },
+    jobs: 2,
+    ..DRAWN
+};
+
+/// Two calls a minute, and six jobs: they wait on their records for their turns.
+pub(crate) const NO_QUOTA: Scenario = Scenario {
+    name: "network, no quota",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 1).await?;
+            for key in ["k1", "k2", "k3", "k4", "k5", "k6"] {
+                submit(world, key, MODEL, DEADLINE).await?;
+            }
+            Ok(())
+        })
+    },
+    jobs: 6,
+    ..DRAWN
+};
+
+/// The provider fails until the breaker has opened, and draws again when it is asked the next time.
+pub(crate) const PROVIDER_DOWN: Scenario = Scenario {
+    name: "network, provider down",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            answer_all(world, &Behaviour::Status(503));
+            for key in ["k1", "k2", "k3"] {
+                submit(world, key, MODEL, DEADLINE).await?;
+            }
+            world.pass(Duration::from_secs(30)).await;
+            answer_all(world, &Behaviour::Draw);
+            Ok(())
+        })
+    },
+    jobs: 3,
+    expected: &[Status::Draft, Status::Failed],
+    ..DRAWN
+};
+
+/// Every key is answered so from now on.
+pub(crate) fn answer_all(world: &World, behaviour: &Behaviour) {
+    for name in ["one", "two"] {
+        world.gemini().set_behaviour(&format!("AIza-{name}"), behaviour.clone());
+    }
 }
