@@ -158,6 +158,8 @@ impl Pool {
                 return Ok(Asked::FreeAt(now().plus(SLOT_WAIT_MAX)));
             }
             tokio::select! {
+                // What has come counts, and not what a die says.
+                biased;
                 () = &mut free, if ahead == Ahead::Has => fresh = FRESH,
                 () = sleep(pause.mul_f64(0.5 + random_fraction())) => {
                     fresh = pause / 2;

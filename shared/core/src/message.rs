@@ -52,11 +52,22 @@ struct Versioned {
 #[derive(Debug, Error)]
 pub enum MessageError {
     /// Not the JSON of a message. Its words tell where, not what: what somebody else sent may be anything, and they are logged.
-    #[error("the body is no message (line {}, column {})", .0.line(), .0.column())]
-    Malformed(#[from] serde_json::Error),
+    #[error("the body is no message (line {line}, column {column})")]
+    Malformed {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
     /// Written by another release.
     #[error("the message has version {0}, this release reads {VERSION}")]
     Version(u32),
+}
+
+impl From<serde_json::Error> for MessageError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed { line: error.line(), column: error.column() }
+    }
 }
 
 impl Message {

@@ -198,12 +198,14 @@ const FIELDS: [&str; 6] = ["prompt", "model", "aspect_ratio", "size", "conversat
 
 /// A caller's own field name may be of any length.
 const FIELD_CHARS_SHOWN: usize = 64;
+/// A body has room for thousands of fields; an answer that names each would be twenty times as long.
+const UNKNOWN_SHOWN_MAX: usize = 16;
 
 impl JobRequest {
     /// Parses a submission's body. `deadline_max` is the operator's longest deadline.
     ///
     /// # Errors
-    /// Everything that is wrong, not only the first thing.
+    /// Everything that is wrong, not only the first thing; of unknown fields the first 16 and how many more there are.
     pub fn parse(body: &Value, deadline_max: Duration) -> Result<Self, Vec<Violation>> {
         let Some(object) = body.as_object() else {
             return Err(vec![Violation {
@@ -271,7 +273,8 @@ impl Fields<'_> {
         let unknown: Vec<_> =
             self.object.keys().filter(|key| !FIELDS.contains(&key.as_str())).cloned().collect();
         let known = FIELDS.join(", ");
-        for field in unknown {
+        let more = unknown.len().saturating_sub(UNKNOWN_SHOWN_MAX);
+        for field in unknown.into_iter().take(UNKNOWN_SHOWN_MAX) {
             if field.chars().count() <= FIELD_CHARS_SHOWN {
                 self.violation(&field, format!("unknown field; known are {known}"), true);
                 continue;
@@ -279,6 +282,10 @@ impl Fields<'_> {
             // The answer need not repeat it all; a pointer to its beginning would point to another field.
             let shown: String = field.chars().take(FIELD_CHARS_SHOWN).collect();
             let reason = format!("unknown field {shown}\u{2026}; known are {known}");
+            self.violations.push(Violation { pointer: String::new(), reason, unknown_field: true });
+        }
+        if more > 0 {
+            let reason = format!("{more} more unknown fields");
             self.violations.push(Violation { pointer: String::new(), reason, unknown_field: true });
         }
     }

@@ -10,8 +10,8 @@ use super::functions::{ALICE, Answer, Functions, with};
 
 /// A write unit: the record fits in one unless the user's id is unusually long.
 const RECORD_BYTES_MAX: usize = 1_024;
-/// A refusal names each wrong field, and 16 KB hold some 2,300 of them. Lambda's own limit is 6 MB.
-const REFUSAL_BYTES_MAX: usize = 512 * 1024;
+/// A refusal names some of the unknown fields, however many there are.
+const REFUSAL_BYTES_MAX: usize = 32 * 1024;
 
 pub(super) fn run(body: &[u8]) -> Verdict {
     with(|functions| {

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::clause::without_values;
 use super::fault::{Fault, Kind};
 
 /// A call to a store.
@@ -83,7 +84,7 @@ impl Call {
             Service::DynamoDb => {
                 let changes = match self.request["TransactItems"].as_array() {
                     Some(actions) => actions.iter().map(of_action).collect::<Vec<_>>().join(" + "),
-                    None => of_write(&self.request),
+                    None => with_condition(&self.request),
                 };
                 format!("{} {changes}", self.operation)
             }
@@ -152,7 +153,15 @@ fn of_action(action: &Value) -> String {
     let Some((kind, write)) = action.as_object().and_then(|action| action.iter().next()) else {
         return String::new();
     };
-    format!("{kind} {}", of_write(write))
+    format!("{kind} {}", with_condition(write))
+}
+
+/// What a write sets, and if what.
+fn with_condition(write: &Value) -> String {
+    match write["ConditionExpression"].as_str() {
+        Some(condition) => format!("{} if {}", of_write(write), without_values(condition)),
+        None => of_write(write),
+    }
 }
 
 /// The table, and what a write sets or a read asks for.

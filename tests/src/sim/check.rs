@@ -8,16 +8,19 @@ use darkroom::audit::Audit;
 use darkroom_aws::{Entry, JobTable, KeyTable, LedgerTable};
 use darkroom_core::breaker::State;
 use darkroom_core::id::{JobId, ModelName};
-use darkroom_core::job::{Job, Outcome, Stage};
+use darkroom_core::job::{Job, Outcome, Stage, Status};
 use darkroom_core::limits::{CALLS_MAX, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
 use darkroom_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use super::process::Process;
 use super::stores::Stores;
 use super::time::right_now;
 use crate::keys::MODEL;
 
+/// A worker that has seen a job within this time does not look again before a call.
+const LOOK: Duration = Duration::from_secs(3);
 /// A call may have had its slot when the breaker opened.
 const LAST_SLOT: Duration = Duration::from_secs(SLOT_WAIT_MAX.as_secs() + 2);
 
@@ -39,6 +42,9 @@ struct Seen {
     calls: BTreeMap<String, u32>,
     /// Calls that have arrived while a breaker was half open, by epoch.
     probes: BTreeMap<u64, u32>,
+    /// The process that made each job's last claim.
+    holders: BTreeMap<String, u16>,
+    attempts: BTreeMap<String, u32>,
     /// Invariants that did not hold, in words.
     broken: Vec<String>,
 }
@@ -64,42 +70,48 @@ impl Check {
         Ok(self.jobs.scan().await?.jobs)
     }
 
-    /// Looks at everything after a write of this function.
-    pub(crate) async fn look(&self, function: &str) {
+    /// Calls that probed a breaker.
+    pub(crate) fn probes(&self) -> u32 {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).probes.values().sum()
+    }
+
+    /// Looks at everything after a write of this process.
+    pub(crate) async fn look(&self, process: &Process) {
         let found = self
-            .found(function)
+            .found(process)
             .await
             .unwrap_or_else(|error| vec![format!("the stores do not answer: {error}")]);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.broken.extend(found);
     }
 
-    /// Looks at what is recorded when a call arrives at a provider.
-    pub(crate) async fn arrived(&self, prompt: &str) {
-        let found = match self.found_of_call(prompt).await {
+    /// Looks at what is recorded when a call of this process arrives at a provider.
+    pub(crate) async fn arrived(&self, process: &Process, prompt: &str) {
+        let found = match self.found_of_call(process, prompt).await {
             Ok(found) => found,
             Err(error) => vec![format!("the stores do not answer: {error}")],
         };
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).broken.extend(found);
     }
 
-    async fn found_of_call(&self, prompt: &str) -> anyhow::Result<Vec<String>> {
+    async fn found_of_call(&self, process: &Process, prompt: &str) -> anyhow::Result<Vec<String>> {
         let jobs = self.jobs().await?;
         let is_asked = |job: &&Job| job.order.prompt.as_ref().is_some_and(|asked| asked.reveal() == prompt);
         let breaker = self.keys.breaker(ProviderName::Gemini, &ModelName::parse(MODEL)?).await?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = seen.calls.entry(prompt.to_owned()).or_default();
         *calls += 1;
+        let calls = *calls;
         let mut found = Vec::new();
         match jobs.iter().find(is_asked) {
             None => found.push(format!("I3: a call for {prompt:?}, which is no job")),
-            Some(job) if *calls > job.calls => {
-                found.push(format!("I4: call {calls} for {}, which has counted {}", job.id, job.calls));
+            Some(job) => {
+                if calls > job.calls {
+                    found.push(format!("I4: call {calls} for {}, which has counted {}", job.id, job.calls));
+                }
+                let holder = seen.holders.get(job.id.as_str());
+                found.extend(self.of_call(job, holder == Some(&process.number)));
             }
-            Some(job) if matches!(job.stage, Stage::Pending(_)) => {
-                found.push(format!("I5: a call for {}, which waits", job.id));
-            }
-            Some(_) => {}
         }
         match breaker.state {
             State::HalfOpen { .. } => {
@@ -117,7 +129,21 @@ impl Check {
         Ok(found)
     }
 
-    async fn found(&self, function: &str) -> anyhow::Result<Vec<String>> {
+    /// What is wrong with a call for this job.
+    fn of_call(&self, job: &Job, is_holder: bool) -> Option<String> {
+        let what = match &job.stage {
+            Stage::Pending(_) => "waits",
+            Stage::Processing(_) if !is_holder => "somebody else holds",
+            // An older attempt's picture may have come in the moment before.
+            Stage::Settled(settled) if right_now().since(settled.finished_at) > LOOK + self.skew * 2 => {
+                "is over"
+            }
+            Stage::Processing(_) | Stage::Settled(_) => return None,
+        };
+        Some(format!("I5: a call for {}, which {what}", job.id))
+    }
+
+    async fn found(&self, process: &Process) -> anyhow::Result<Vec<String>> {
         // I1, I2: the books.
         let records = self.jobs.scan().await?;
         let (balances, entries) = self.ledger.scan().await?;
@@ -140,8 +166,14 @@ impl Check {
                 continue;
             }
             found.extend(self.of_job(&job));
-            if let Some(before) = seen.jobs.insert(job.id.to_string(), job.clone()) {
-                found.extend(of_step(&before, &job, function, right_now().plus(self.skew)));
+            let id = job.id.to_string();
+            if let Some(before) = seen.jobs.insert(id.clone(), job.clone()) {
+                let is_holder = seen.holders.get(&id) == Some(&process.number);
+                found.extend(of_step(&before, &job, is_holder, right_now().plus(self.skew)));
+            }
+            let was_claimed = seen.attempts.insert(id.clone(), job.attempt).unwrap_or_default() < job.attempt;
+            if was_claimed {
+                seen.holders.insert(id, process.number);
             }
         }
         Ok(found)
@@ -160,11 +192,15 @@ impl Check {
     }
 }
 
-/// What is wrong with a change, when every clock shows this or less.
-fn of_step(before: &Job, after: &Job, function: &str, latest: Timestamp) -> Option<String> {
+/// What is wrong with a change, when every clock shows this or less. While a lease lasts, others than its holder may ask to end
+/// the job, or bring an older attempt's picture, and nothing else.
+fn of_step(before: &Job, after: &Job, is_holder: bool, latest: Timestamp) -> Option<String> {
     let is_leased = matches!(&before.stage, Stage::Processing(held) if held.lease_until > latest);
-    if function == "sweeper" && is_leased {
-        return Some(format!("I8: {} was swept while its worker lived", after.id));
+    let is_asked =
+        !before.is_cancel_requested() && after.is_cancel_requested() && after.attempt == before.attempt;
+    let is_drawn = after.status() == Status::Draft;
+    if is_leased && !is_holder && !is_asked && !is_drawn {
+        return Some(format!("I8: {} was taken from a worker that lives: {:?}", after.id, after.stage));
     }
     if after.attempt < before.attempt || after.version < before.version {
         return Some(format!("I5: {} went back", after.id));

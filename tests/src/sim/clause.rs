@@ -90,7 +90,8 @@ fn words(expression: &str) -> impl Iterator<Item = &str> {
     expression.split(|letter: char| !(letter.is_alphanumeric() || "_#:".contains(letter)))
 }
 
-fn without_values(expression: &str) -> String {
+/// An expression whose values are left out.
+pub(crate) fn without_values(expression: &str) -> String {
     let mut text = String::new();
     let mut is_value = false;
     for letter in expression.chars() {

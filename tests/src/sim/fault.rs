@@ -26,7 +26,7 @@ pub enum Fault {
     Conflict,
     /// It hangs, and is done when every lease is over. A provider's call is done at once and never answered.
     Late,
-    /// A message is delivered, and again with the next ones.
+    /// A message is delivered, and a copy of it some time later.
     Doubled,
     /// A message comes when every lease is over.
     Delayed,

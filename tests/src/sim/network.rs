@@ -71,6 +71,7 @@ impl Network {
             service_fn(move |request| self.clone().carry(process.clone(), request, Arc::clone(&reset)))
         };
         tokio::select! {
+            biased;
             // The client sees whatever went wrong.
             _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service) => {}
             () = reset.notified() => {}
@@ -88,7 +89,7 @@ impl Network {
         let call = Call::named(Service::Provider, if body.is_some() { "Draw" } else { "Ask" });
         let fault = self.stores.step(process.function, &call);
         pass(ONE_WAY).await;
-        let refusal = match fault {
+        match fault {
             Some(Fault::KilledBefore) => {
                 process.kill();
                 return pending().await;
@@ -97,6 +98,9 @@ impl Network {
                 reset.notify_one();
                 return pending().await;
             }
+            _ => self.arrived(&process, body.as_ref()).await,
+        }
+        let refusal = match fault {
             Some(Fault::Throttled) => Gemini::refusal(&Behaviour::BareRateLimit),
             Some(Fault::Failed) => Gemini::refusal(&Behaviour::Status(503)),
             _ => None,
@@ -104,7 +108,6 @@ impl Network {
         if let Some(refusal) = refusal {
             return Ok(refusal);
         }
-        self.arrived(body.as_ref()).await;
         let answer = self.gemini.answer(head, body, &reset).await;
         pass(ONE_WAY).await;
         match fault {
@@ -116,9 +119,9 @@ impl Network {
         pending().await
     }
 
-    async fn arrived(&self, body: Option<&Bytes>) {
+    async fn arrived(&self, process: &Process, body: Option<&Bytes>) {
         let Some(prompt) = body.and_then(|body| Gemini::prompt(body)) else { return };
-        self.check.arrived(&prompt).await;
+        self.check.arrived(process, &prompt).await;
     }
 }
 

@@ -43,7 +43,7 @@ impl Queue {
         Answer::ok(&json!({"MessageId": self.sent.to_string()}))
     }
 
-    /// Some of the visible messages, in any order: each of them meets what is said of it, and else is hidden for so long.
+    /// Some of the visible messages, in any order: each of them meets what is said of it, and is hidden for so long.
     pub(crate) fn deliver(
         &mut self,
         hidden_for: Duration,
@@ -68,10 +68,13 @@ impl Queue {
                 Some(Fault::Lost) => continue,
                 Some(Fault::Delayed) => message.visible_at = at.plus(LATE),
                 met => {
-                    message.receives += 1;
-                    if met != Some(Fault::Doubled) {
-                        message.visible_at = at.plus(hidden_for);
+                    if met == Some(Fault::Doubled) {
+                        // Its copy has a life of its own, also when this one is done.
+                        self.sent += 1;
+                        self.messages.push(Message { id: self.sent, ..message.clone() });
                     }
+                    message.receives += 1;
+                    message.visible_at = at.plus(hidden_for);
                     delivered.push(message.clone());
                 }
             }

@@ -21,6 +21,8 @@ pub struct Step {
     pub at_ms: u64,
     /// By which function, and what it does.
     pub name: String,
+    /// The SDK's name for the call, the same in each of its tries.
+    pub invocation: String,
     /// What it met.
     pub fault: Option<Fault>,
     kind: Kind,
@@ -45,6 +47,8 @@ struct State {
     steps: Vec<Step>,
     /// What every try of a call meets, by the SDK's name for the call.
     stubborn: BTreeMap<String, Fault>,
+    /// What every call whose name begins so meets.
+    always: Option<(String, Fault)>,
 }
 
 /// The stores of one run.
@@ -70,6 +74,11 @@ impl Stores {
     /// Takes note of a call, and says what happens to it.
     pub(crate) fn step(&self, caller: &str, call: &Call) -> Option<Fault> {
         self.state().step(&self.plan, caller, call)
+    }
+
+    /// Lets every call whose name begins so meet this, unless another fault is planned for it.
+    pub(crate) fn always(&self, begins: &str, fault: Fault) {
+        self.state().always = Some((begins.to_owned(), fault));
     }
 
     /// The calls of the run so far.
@@ -130,9 +139,13 @@ impl State {
         {
             self.stubborn.insert(call.invocation.clone(), planned.fault);
         }
-        let fault = self.stubborn.get(&call.invocation).copied().or(planned.map(|planned| planned.fault));
-        let name = format!("{caller}: {}", call.step());
-        self.steps.push(Step { at_ms, name, fault, kind });
+        let stubborn = || self.stubborn.get(&call.invocation).copied();
+        let always = |name: &str| {
+            self.always.as_ref().filter(|(begins, _)| name.starts_with(begins)).map(|(_, fault)| *fault)
+        };
+        let (name, invocation) = (format!("{caller}: {}", call.step()), call.invocation.clone());
+        let fault = planned.map(|planned| planned.fault).or_else(stubborn).or_else(|| always(&name));
+        self.steps.push(Step { at_ms, name, invocation, fault, kind });
         fault
     }
 

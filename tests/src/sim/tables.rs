@@ -27,6 +27,8 @@ pub struct Seen(Arc<Mutex<Written>>);
 
 #[derive(Debug, Default)]
 struct Written {
+    /// A request was no request, whatever else it should have been.
+    malformed: bool,
     known: BTreeSet<String>,
     clauses: BTreeSet<Clause>,
     unconditional: BTreeSet<String>,
@@ -43,10 +45,16 @@ impl Seen {
         self.written().unconditional.clone()
     }
 
+    /// Whether DynamoDB would have refused a request as none.
+    pub fn is_malformed(&self) -> bool {
+        self.written().malformed
+    }
+
     fn add(&self, call: &Call) {
         let mut written = self.written();
         for write in call.writes() {
-            let name = of_write(write);
+            let sort_key = write["Item"]["sk"]["S"].as_str().unwrap_or_default();
+            let name = format!("{} {sort_key}", of_write(write)).trim_end().to_owned();
             let condition = write["ConditionExpression"].as_str().unwrap_or_default();
             // Taken apart once.
             if written.known.insert(format!("{name}: {condition}")) {
@@ -101,10 +109,14 @@ impl Tables {
             return self.done(call);
         }
         self.seen.add(call);
-        match &self.without {
+        let answer = match &self.without {
             Some(clause) => self.done(&without(call, clause)),
             None => self.done(call),
+        };
+        if answer.body.contains("ValidationException") {
+            self.seen.written().malformed = true;
         }
+        answer
     }
 
     fn done(&self, call: &Call) -> Answer {

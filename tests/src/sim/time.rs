@@ -42,6 +42,11 @@ pub(crate) fn elapsed() -> Duration {
     STARTED.get().map(|started| started.elapsed()).unwrap_or_default()
 }
 
+/// When every simulation begins.
+pub(crate) const fn started_at() -> Timestamp {
+    Timestamp::from_millis(START_MS)
+}
+
 /// The time by a clock that is right: the stores', and that of whoever looks at a run.
 pub(crate) fn right_now() -> Timestamp {
     Timestamp::from_millis(START_MS + u64::try_from(elapsed().as_millis()).unwrap_or(u64::MAX))

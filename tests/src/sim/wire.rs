@@ -134,11 +134,11 @@ impl Wire {
     /// What the store makes of it; everything is looked at after every write that was done.
     async fn answer(&self, call: &Call) -> Answer {
         let answer = self.stores.answer(call);
-        if let Some(check) = &self.check
+        if let (Some(check), Some(process)) = (&self.check, &self.process)
             && answer.status == 200
             && call.changes_jobs()
         {
-            check.look(self.process.as_ref().map_or("", |process| process.function)).await;
+            check.look(process).await;
         }
         answer
     }

@@ -10,8 +10,8 @@ use darkroom::catalogue;
 use darkroom_aws::config::{Environment, Tables as Names, kms_key};
 use darkroom_aws::{JobTable, KeyTable, LedgerTable, SecretBox, random_fraction, random_stamp};
 use darkroom_core::id::UserId;
-use darkroom_core::job::Job;
-use darkroom_core::limits::{SWEEP, VISIBILITY_TIMEOUT};
+use darkroom_core::job::{Job, Stage};
+use darkroom_core::limits::{LEASE_MAX, SWEEP, VISIBILITY_TIMEOUT};
 use darkroom_core::model::ProviderName;
 use worker::Worker;
 
@@ -23,7 +23,7 @@ use super::process::Process;
 use super::stack::simulated;
 use super::stores::{Step, Stores};
 use super::tables::{Seen, Tables};
-use super::time::{begin, pass, right_now};
+use super::time::{begin, pass, right_now, started_at};
 use super::wire::clients;
 use crate::keys::{MODEL, add_to};
 use crate::stand_in_gemini::{Call, Gemini, Limits, Outcome, Settings as GeminiSettings};
@@ -176,6 +176,16 @@ impl World {
         self.0.consuming.store(is_on, Ordering::Relaxed);
     }
 
+    /// Lets every call whose name begins so meet this, unless another fault is planned for it.
+    pub fn always(&self, begins: &str, fault: Fault) {
+        self.0.stores.always(begins, fault);
+    }
+
+    /// Calls that probed a breaker.
+    pub fn probes(&self) -> u32 {
+        self.0.check.probes()
+    }
+
     /// Lets time pass.
     pub async fn pass(&self, time: Duration) {
         pass(time).await;
@@ -216,7 +226,24 @@ impl World {
         let lost: Vec<_> =
             accepted.iter().filter(|id| jobs.iter().all(|job| job.id.as_str() != *id)).collect();
         ensure!(lost.is_empty(), "I3: accepted and lost: {lost:?}");
+        let late: Vec<_> = jobs.iter().filter_map(|job| self.late(job)).collect();
+        ensure!(late.is_empty(), "I3: {}", late.join("; "));
         Ok(jobs)
+    }
+
+    /// What is wrong with when a job ended: its deadline, or the last fault, a lease and two sweeps are enough.
+    fn late(&self, job: &Job) -> Option<String> {
+        let Stage::Settled(settled) = &job.stage else { return None };
+        let is_late = |step: &Step| matches!(step.fault, Some(Fault::Late | Fault::Delayed));
+        let last = |step: &Step| {
+            Duration::from_millis(step.at_ms) + if is_late(step) { LATE } else { Duration::ZERO }
+        };
+        let faults =
+            self.steps().iter().filter(|step| step.fault.is_some()).map(last).max().unwrap_or_default();
+        let bound = job.order.deadline_at.max(started_at().plus(faults));
+        let bound = bound.plus(LEASE_MAX + SWEEP * 2 + self.0.skew * 2);
+        let over = settled.finished_at.since(bound);
+        (!over.is_zero()).then(|| format!("{} ended {over:?} too late", job.id))
     }
 
     async fn settled(&self, at_most: Duration) -> anyhow::Result<()> {

@@ -31,6 +31,8 @@ struct Run {
     statuses: Vec<Status>,
     /// What was written.
     seen: Seen,
+    /// Calls that probed a breaker.
+    probes: u32,
 }
 
 fn settings(seed: u64, plan: Plan) -> Settings {
@@ -66,10 +68,12 @@ fn simulate(
     runtime.block_on(async {
         let world = World::start(settings).await?;
         users(&world).await?;
-        let jobs = world.settle(PATIENCE).await?;
+        let settled = world.settle(PATIENCE).await;
+        // What broke comes first: that nothing was settled may be what came of it.
         let broken = world.broken();
-        ensure!(broken.is_empty(), "{}", broken[0]);
+        ensure!(broken.is_empty(), "{}", broken.join("; "));
+        let jobs = settled?;
         let statuses = jobs.iter().map(darkroom_core::job::Job::status).collect();
-        Ok(Run { steps: world.steps(), statuses, seen: world.seen() })
+        Ok(Run { steps: world.steps(), statuses, seen: world.seen(), probes: world.probes() })
     })
 }

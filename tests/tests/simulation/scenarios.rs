@@ -27,16 +27,19 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 17] = [
+pub(crate) const ALL: [&Scenario; 20] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
     &WORKER_DIED,
+    &WORKERS_DIE,
     &CANCELLED_WAITING,
     &CANCELLED_WORKER_DIED,
     &NOBODY_DRAWS,
     &LONG_PROMPT,
+    &NO_KEY,
     &NETWORK,
+    &NETWORK_WORKER_DIED,
     &REFUSED_ONCE,
     &FAILED_ONCE,
     &BLOCKED,
@@ -88,6 +91,20 @@ pub(crate) const SEND_FAILED: Scenario = Scenario {
 pub(crate) const WORKER_DIED: Scenario = Scenario {
     name: "worker died",
     base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
+    ..DRAWN
+};
+
+/// Every worker that tries dies, until there is no try left.
+pub(crate) const WORKERS_DIE: Scenario = Scenario {
+    name: "workers die",
+    run: |world| {
+        Box::pin(async {
+            world.always("worker: PutObject", Fault::KilledBefore);
+            world.grant("alice", 10).await?;
+            submit(world, "k", LOCAL, Duration::from_secs(1_500)).await.map(drop)
+        })
+    },
+    expected: &[Status::Failed],
     ..DRAWN
 };
 
@@ -167,6 +184,19 @@ pub(crate) const NETWORK: Scenario = Scenario {
     ..DRAWN
 };
 
+/// There is no key for the model: it cannot be drawn.
+pub(crate) const NO_KEY: Scenario = Scenario {
+    name: "no key",
+    run: |world| {
+        Box::pin(async {
+            world.grant("alice", 10).await?;
+            submit(world, "k", MODEL, DEADLINE).await.map(drop)
+        })
+    },
+    expected: &[Status::Failed],
+    ..DRAWN
+};
+
 /// The first project has no quota left when it is asked: the other draws it, in the same attempt.
 pub(crate) const REFUSED_ONCE: Scenario = Scenario {
     name: "network, refused once",
@@ -178,6 +208,13 @@ pub(crate) const REFUSED_ONCE: Scenario = Scenario {
 pub(crate) const FAILED_ONCE: Scenario = Scenario {
     name: "network, failed once",
     base: |steps| at_first(steps, "worker: Draw", Fault::Failed),
+    ..NETWORK
+};
+
+/// The worker dies with the picture in its hands, after it has shown a sign of life.
+pub(crate) const NETWORK_WORKER_DIED: Scenario = Scenario {
+    name: "network, worker died",
+    base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
     ..NETWORK
 };
 

@@ -146,6 +146,13 @@ fn pointers_escape_and_never_point_to_another_field() {
     assert!(unknown[0].reason.contains(&"n".repeat(64)) && !unknown[0].reason.contains(&long));
     let shown = "n".repeat(64);
     assert_eq!(pointers(&json!({"prompt": "x", shown.as_str(): 1})), [format!("/{shown}")]);
+    let mut many = json!({"prompt": "x"});
+    for number in 0..1_000 {
+        many[format!("f{number}")] = json!(0);
+    }
+    let unknown = violations(&many);
+    assert_eq!((unknown.len(), unknown[16].reason.as_str()), (17, "984 more unknown fields"));
+    assert!(unknown.iter().all(|violation| violation.unknown_field));
 }
 
 #[test]
