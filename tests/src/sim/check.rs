@@ -8,7 +8,7 @@ use darkroom::audit::Audit;
 use darkroom_aws::{Entry, JobTable, KeyTable, LedgerTable};
 use darkroom_core::breaker::State;
 use darkroom_core::id::{JobId, ModelName};
-use darkroom_core::job::{Job, Outcome, Stage, Status};
+use darkroom_core::job::{Job, Outcome, Processing, Stage, Status};
 use darkroom_core::limits::{CALLS_MAX, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
 use darkroom_core::time::Timestamp;
@@ -196,8 +196,7 @@ impl Check {
 /// the job, or bring an older attempt's picture, and nothing else.
 fn of_step(before: &Job, after: &Job, is_holder: bool, latest: Timestamp) -> Option<String> {
     let is_leased = matches!(&before.stage, Stage::Processing(held) if held.lease_until > latest);
-    let is_asked =
-        !before.is_cancel_requested() && after.is_cancel_requested() && after.attempt == before.attempt;
+    let is_asked = after.attempt == before.attempt && is_but_asked(&before.stage, &after.stage);
     let is_drawn = after.status() == Status::Draft;
     if is_leased && !is_holder && !is_asked && !is_drawn {
         return Some(format!("I8: {} was taken from a worker that lives: {:?}", after.id, after.stage));
@@ -207,4 +206,10 @@ fn of_step(before: &Job, after: &Job, is_holder: bool, latest: Timestamp) -> Opt
     }
     let is_over = matches!(before.stage, Stage::Settled(_));
     is_over.then(|| format!("I7: {} changed after its end", after.id))
+}
+
+/// Whether nothing is other than before but that its end is asked for, perhaps once more.
+fn is_but_asked(before: &Stage, after: &Stage) -> bool {
+    let (Stage::Processing(before), Stage::Processing(after)) = (before, after) else { return false };
+    *after == Processing { cancel_requested: true, ..before.clone() }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{ConfigError, Environment};
-use darkroom_core::limits::{HTTP_TIMEOUT, SWEEP, SWEEPER_TIMEOUT, VISIBILITY_TIMEOUT, WORKER_TIMEOUT};
+use darkroom_core::limits::{HTTP_TIMEOUT, SWEEP, VISIBILITY_TIMEOUT, WORKER_TIMEOUT};
 use http::Request;
 use http_body_util::BodyExt as _;
 use lambda_runtime::{Context, LambdaEvent};
@@ -106,9 +106,9 @@ impl World {
 
     async fn sweep(self) {
         let Some((process, sweeper)) = self.process("sweeper", sweeper::start) else { return };
-        let deadline = right_now().plus(SWEEPER_TIMEOUT).as_millis();
+        let deadline = right_now().plus(self.0.sweep_time).as_millis();
         // A sweep that fails is followed by the next.
-        drop(timeout(SWEEPER_TIMEOUT, Box::pin(process.run(sweeper.sweep(deadline)))).await);
+        drop(timeout(self.0.sweep_time, Box::pin(process.run(sweeper.sweep(deadline)))).await);
         process.kill();
     }
 

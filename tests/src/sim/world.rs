@@ -44,6 +44,8 @@ pub struct Settings {
     pub workers: usize,
     /// Sweeps at a time.
     pub sweepers: usize,
+    /// How long a sweep may last: the function's time-out, or less, which makes a run shorter.
+    pub sweep_time: Duration,
     /// Each process's clock is wrong by no more than this.
     pub skew: Duration,
     /// The image API.
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     secrets: SecretBox,
     pub(crate) workers: usize,
     pub(crate) sweepers: usize,
+    pub(crate) sweep_time: Duration,
     skew: Duration,
     pub(crate) idle: Mutex<Vec<(Process, Arc<Worker>)>>,
     /// The number of the next process.
@@ -107,6 +110,7 @@ impl World {
             secrets: SecretBox::new(own.kms(), kms_key),
             workers: settings.workers,
             sweepers: settings.sweepers,
+            sweep_time: settings.sweep_time,
             skew: settings.skew,
             settings: variables,
             idle: Mutex::default(),

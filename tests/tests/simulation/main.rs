@@ -25,6 +25,9 @@ fn is_proof() -> bool {
     std::env::var_os("DARKROOM_PROOF").is_some()
 }
 
+/// A sweep that looks three times, of the eleven that it has time for.
+const SHORT_SWEEP: Duration = Duration::from_secs(15);
+
 /// What came of a run.
 struct Run {
     steps: Vec<Step>,
@@ -42,6 +45,7 @@ fn settings(seed: u64, plan: Plan) -> Settings {
         index_lag: Duration::ZERO,
         workers: 2,
         sweepers: 1,
+        sweep_time: SHORT_SWEEP,
         skew: Duration::ZERO,
         gemini: GeminiSettings {
             // Long enough for one sign of life.

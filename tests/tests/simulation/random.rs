@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use darkroom_aws::random_fraction;
+use darkroom_core::limits::SWEEPER_TIMEOUT;
 use darkroom_tests::keys::MODEL;
 use darkroom_tests::sim::{Fault, Plan, Settings, World};
 use darkroom_tests::stand_in_gemini::{Behaviour, Latency};
@@ -89,6 +90,9 @@ fn of_seed(seed: u64) -> Settings {
     let plan = Plan::Random { probability: 0.08, until: FAULTS };
     let mut settings = settings(seed, plan);
     settings.workers = usize::try_from(1 + seed % 3).unwrap();
+    if seed.is_multiple_of(4) {
+        settings.sweep_time = SWEEPER_TIMEOUT;
+    }
     settings.sweepers = if seed.is_multiple_of(5) { 2 } else { 1 };
     // Half of the runs have clocks that are wrong: by more than DynamoDB's answers would leave uncorrected.
     settings.skew = Duration::from_secs(5 * (seed % 2));
