@@ -43,8 +43,9 @@ const OF_EACH: u32 = 20;
 pub(super) fn cases() -> Vec<Case> {
     let of_commands = COMMANDS.into_iter().flat_map(|command| {
         [
-            Case::new(command, move |writes| agrees(writes, command)),
+            // The shorter one first: it is enough for many clauses.
             Case::new(&format!("{command} of a damaged record"), move |writes| is_locked(writes, command)),
+            Case::new(command, move |writes| agrees(writes, command)),
         ]
     });
     of_commands.chain([Case::new("absent job", no_command_makes_a_job)]).collect()
