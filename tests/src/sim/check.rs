@@ -44,7 +44,6 @@ struct Seen {
     probes: BTreeMap<u64, u32>,
     /// The process that made each job's last claim.
     holders: BTreeMap<String, u16>,
-    attempts: BTreeMap<String, u32>,
     /// Invariants that did not hold, in words.
     broken: Vec<String>,
 }
@@ -167,11 +166,12 @@ impl Check {
             }
             found.extend(self.of_job(&job));
             let id = job.id.to_string();
-            if let Some(before) = seen.jobs.insert(id.clone(), job.clone()) {
+            let before = seen.jobs.insert(id.clone(), job.clone());
+            if let Some(before) = &before {
                 let is_holder = seen.holders.get(&id) == Some(&process.number);
-                found.extend(of_step(&before, &job, is_holder, right_now().plus(self.skew)));
+                found.extend(of_step(before, &job, is_holder, right_now().plus(self.skew)));
             }
-            let was_claimed = seen.attempts.insert(id.clone(), job.attempt).unwrap_or_default() < job.attempt;
+            let was_claimed = job.attempt > before.map_or(0, |before| before.attempt);
             if was_claimed {
                 seen.holders.insert(id, process.number);
             }

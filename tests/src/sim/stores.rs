@@ -34,11 +34,6 @@ impl Step {
         self.kind.faults()
     }
 
-    /// Whether it writes to a table.
-    pub fn is_write(&self) -> bool {
-        self.kind == Kind::Write
-    }
-
     /// Whether the SDK tries such a call again after this.
     pub const fn is_tried_again(&self, fault: Fault) -> bool {
         self.kind.is_tried_again(fault)

@@ -1,8 +1,8 @@
 //! What a sweep does with each job, and that every job ends although nobody works.
 
 use crate::common::{
-    Shown, at, cancelling, cases, drawn, failure, job, jobs, pending, processing, rules, seconds, settled,
-    stamp, submitted,
+    Shown, at, cancelling, cases, command, drawn, failure, job, jobs, pending, processing, rules, seconds,
+    settled, stamp, submitted,
 };
 use darkroom_core::job::{Job, Outcome, Pending, Stage, Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -25,16 +25,6 @@ fn waiting(wait_at: u64, due_at: u64, wakes: u32) -> Stage {
 fn with_deadline(deadline: u64, mut job: Job) -> Job {
     job.order.deadline_at = at(deadline);
     job
-}
-
-fn command(action: &SweepAction) -> Option<&Command> {
-    match action {
-        SweepAction::Leave => None,
-        SweepAction::Send { command, .. }
-        | SweepAction::Wait { command }
-        | SweepAction::Requeue { command }
-        | SweepAction::End { command, .. } => Some(command),
-    }
 }
 
 /// The word for the action, with the code of a failure.

@@ -7,10 +7,10 @@ use darkroom_core::job::{Outcome, Stage};
 use darkroom_core::ledger::{Books, Settlement};
 use stateright::Property;
 
-use crate::common::{COST, Shown};
+use crate::common::{COST, Shown, command};
 use crate::guards::Guard;
 use crate::known::Known;
-use crate::protocol::{Protocol, command_of, sign_of_life};
+use crate::protocol::{Protocol, sign_of_life};
 use crate::store::capture;
 use crate::world::{Doing, Fault, JOBS, LIVES, WORKERS, World, held, tick};
 
@@ -108,9 +108,9 @@ fn settles_in_time(protocol: &Protocol, world: &World, job: usize) -> bool {
             break;
         }
         if live.due_at().is_some_and(|due_at| due_at <= tick(world.now))
-            && let Some(command) = command_of(protocol.sweeps(&live, world.now))
+            && let Some(command) = command(&protocol.sweeps(&live, world.now))
         {
-            protocol.off.write(&mut world, job, Known::command(command), None);
+            protocol.off.write(&mut world, job, Known::command(command.clone()), None);
         }
     }
     let in_time = world.live(job).is_none();

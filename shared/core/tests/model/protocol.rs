@@ -14,7 +14,7 @@ use darkroom_core::pace::Pace;
 use darkroom_core::sweep::{Rules, SweepAction, paced, sweep_action};
 use stateright::{Model, Property};
 
-use crate::common::{Shown, end, failure, rules, seconds};
+use crate::common::{Shown, command, end, failure, rules, seconds};
 use crate::guards::{Guard, Off};
 use crate::known::Known;
 use crate::properties::properties;
@@ -140,7 +140,7 @@ impl Protocol {
                     action = self.sweeps_paced(&record, action, now);
                     self.saw(Seen::SweeperWaited);
                 }
-                if let Some(command) = command_of(action) {
+                if let Some(command) = command(&action).cloned() {
                     self.begin(world, actor, job, command);
                 }
             }
@@ -286,16 +286,6 @@ fn count_late(world: &mut World, held: Held) {
         let mut job = darkroom_core::job::Job::clone(&record);
         job.calls += 1;
         world.jobs[held.job].record = Some(Known::job(job));
-    }
-}
-
-pub(crate) fn command_of(action: SweepAction) -> Option<Command> {
-    match action {
-        SweepAction::Leave => None,
-        SweepAction::Send { command, .. }
-        | SweepAction::Wait { command }
-        | SweepAction::Requeue { command }
-        | SweepAction::End { command, .. } => Some(command),
     }
 }
 

@@ -3,56 +3,18 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::common::items::{due_table, number, put, text};
 use crate::common::{Local, eventually};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
-use serde_json::{Value, json};
-
-fn jobs() -> Value {
-    json!({
-        "TableName": "jobs",
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "due_shard", "AttributeType": "N"},
-            {"AttributeName": "due_at", "AttributeType": "N"},
-        ],
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-        "GlobalSecondaryIndexes": [{
-            "IndexName": "due",
-            "KeySchema": [
-                {"AttributeName": "due_shard", "KeyType": "HASH"},
-                {"AttributeName": "due_at", "KeyType": "RANGE"},
-            ],
-            "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }],
-        "StreamSpecification": {"StreamViewType": "NEW_AND_OLD_IMAGES"},
-    })
-}
 
 async fn start() -> (Local, Client) {
     let local = Local::start().await;
-    local.aws.ensure_table(jobs(), Some("ttl")).await.unwrap();
+    local.aws.ensure_table(due_table("jobs", true), Some("ttl")).await.unwrap();
     let client = local.dynamodb();
     (local, client)
-}
-
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-fn number(value: impl std::fmt::Display) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
-async fn put(client: &Client, pk: &str, attributes: &[(&str, AttributeValue)]) {
-    let mut put = client.put_item().table_name("jobs").item("pk", text(pk));
-    for (name, value) in attributes {
-        put = put.item(*name, value.clone());
-    }
-    put.send().await.unwrap();
 }
 
 async fn get(client: &Client, pk: &str) -> Option<HashMap<String, AttributeValue>> {
@@ -198,7 +160,7 @@ async fn the_sweep_runs_by_itself() {
     let mut settings = crate::common::settings(folder.path());
     settings.ttl_sweep_interval = std::time::Duration::from_millis(50);
     let aws = darkroom_local_aws::LocalAws::start(settings).await.unwrap();
-    aws.ensure_table(jobs(), Some("ttl")).await.unwrap();
+    aws.ensure_table(due_table("jobs", true), Some("ttl")).await.unwrap();
     let client = crate::common::dynamodb(aws.dynamodb_endpoint());
     put(&client, "old", &[("ttl", number(1_000_000_000))]).await;
     eventually("the sweep", || async { get(&client, "old").await.is_none().then_some(()) }).await;
@@ -210,7 +172,7 @@ async fn a_restart_keeps_items_tables_and_their_settings() {
     let (local, client) = start().await;
     put(&client, "job_1", &[("op", text("mine"))]).await;
     let local = local.restart().await;
-    local.aws.ensure_table(jobs(), Some("ttl")).await.unwrap();
+    local.aws.ensure_table(due_table("jobs", true), Some("ttl")).await.unwrap();
     let client = local.dynamodb();
     assert_eq!(get(&client, "job_1").await.unwrap()["op"], text("mine"));
     let table = client.describe_table().table_name("jobs").send().await.unwrap().table.unwrap();

@@ -1,11 +1,11 @@
 //! What counting says of DynamoDB's requests, held against what DynamoDB charges for them.
 
+use crate::common::items::{due_table, number, put, text};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use darkroom_local_aws::{DynamoDbUse, LocalAws, OperationUse};
-use serde_json::json;
 
 /// A table with an index on `due_at`, counted.
 async fn start(count_dynamodb: bool) -> (LocalAws, Client, tempfile::TempDir) {
@@ -13,43 +13,9 @@ async fn start(count_dynamodb: bool) -> (LocalAws, Client, tempfile::TempDir) {
     let mut settings = crate::common::settings(folder.path());
     settings.count_dynamodb = count_dynamodb;
     let aws = LocalAws::start(settings).await.unwrap();
-    let table = json!({
-        "TableName": "jobs",
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "shard", "AttributeType": "S"},
-            {"AttributeName": "due_at", "AttributeType": "N"},
-        ],
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-        "GlobalSecondaryIndexes": [{
-            "IndexName": "due",
-            "KeySchema": [
-                {"AttributeName": "shard", "KeyType": "HASH"},
-                {"AttributeName": "due_at", "KeyType": "RANGE"},
-            ],
-            "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }],
-    });
-    aws.ensure_table(table, None).await.unwrap();
+    aws.ensure_table(due_table("jobs", false), None).await.unwrap();
     let client = crate::common::dynamodb(aws.dynamodb_endpoint());
     (aws, client, folder)
-}
-
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-fn number(value: u32) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
-async fn put(client: &Client, pk: &str, attributes: &[(&str, AttributeValue)]) {
-    let mut put = client.put_item().table_name("jobs").item("pk", text(pk));
-    for (name, value) in attributes {
-        put = put.item(*name, value.clone());
-    }
-    put.send().await.unwrap();
 }
 
 async fn update(client: &Client, pk: &str, expression: &str, value: Option<u32>) {
@@ -80,7 +46,7 @@ async fn a_write_costs_its_item_and_each_index_entry_that_changes() {
     assert_eq!(written(&aws), one(1.0));
     put(&client, "b", &[("large", text(&"x".repeat(1_500)))]).await;
     assert_eq!(written(&aws), one(2.0), "1 KB steps");
-    put(&client, "c", &[("shard", text("1")), ("due_at", number(1))]).await;
+    put(&client, "c", &[("due_shard", number(1)), ("due_at", number(1))]).await;
     assert_eq!(written(&aws), one(2.0), "a new entry");
     update(&client, "c", "SET due_at = :v", Some(2)).await;
     assert_eq!(written(&aws), one(3.0), "an entry that moves is deleted and put");
@@ -164,7 +130,7 @@ async fn reads_are_told_from_writes_and_requests_by_operation_and_table() {
 #[tokio::test]
 async fn a_caller_that_asks_for_its_capacity_itself_gets_what_it_asked_for() {
     let (aws, client, _folder) = start(true).await;
-    let put = client.put_item().table_name("jobs").item("pk", text("a")).item("shard", text("1"));
+    let put = client.put_item().table_name("jobs").item("pk", text("a")).item("due_shard", number(1));
     let put = put.item("due_at", number(1)).return_consumed_capacity(ReturnConsumedCapacity::Indexes);
     let capacity = put.send().await.unwrap().consumed_capacity.unwrap();
     assert_eq!(capacity.global_secondary_indexes.unwrap()["due"].capacity_units, Some(1.0));

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::Local;
+use crate::common::items::{due_table, number};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, SendMessageBatchRequestEntry};
-use serde_json::json;
 
 const LANES: u32 = 16;
 
@@ -124,29 +124,7 @@ async fn s3(local: &Local) {
 
 async fn dynamodb(local: &Local, streamed: bool) {
     let table = if streamed { "streamed" } else { "plain" };
-    let mut definition = json!({
-        "TableName": table,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "due_shard", "AttributeType": "N"},
-            {"AttributeName": "due_at", "AttributeType": "N"},
-        ],
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-        "GlobalSecondaryIndexes": [{
-            "IndexName": "due",
-            "KeySchema": [
-                {"AttributeName": "due_shard", "KeyType": "HASH"},
-                {"AttributeName": "due_at", "KeyType": "RANGE"},
-            ],
-            "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }],
-    });
-    if streamed {
-        definition["StreamSpecification"] = json!({"StreamViewType": "NEW_AND_OLD_IMAGES"});
-    }
-    local.aws.ensure_table(definition, Some("ttl")).await.unwrap();
-    let number = |value: u32| AttributeValue::N(value.to_string());
+    local.aws.ensure_table(due_table(table, streamed), Some("ttl")).await.unwrap();
     let client = local.dynamodb();
     measure(&format!("PutItem, one index, {table}"), 1, move |n| {
         let put = client.put_item().table_name(table).item("pk", AttributeValue::S(format!("job_{n}")));

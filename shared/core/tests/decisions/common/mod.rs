@@ -18,7 +18,7 @@ use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing};
 use darkroom_core::limits;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
-use darkroom_core::sweep::Rules;
+use darkroom_core::sweep::{Rules, SweepAction};
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -27,6 +27,17 @@ use proptest::test_runner::FileFailurePersistence;
 pub(crate) const COST: u64 = 3;
 /// The bounds that the tests go by unless they draw others.
 pub(crate) const BOUNDS: Bounds = Bounds { attempts_max: 3, calls_max: 6 };
+
+/// What a sweep's act writes.
+pub(crate) const fn command(action: &SweepAction) -> Option<&Command> {
+    match action {
+        SweepAction::Leave => None,
+        SweepAction::Send { command, .. }
+        | SweepAction::Wait { command }
+        | SweepAction::Requeue { command }
+        | SweepAction::End { command, .. } => Some(command),
+    }
+}
 
 /// 20,000 cases unless `PROPTEST_CASES` says otherwise.
 pub(crate) fn cases() -> ProptestConfig {

@@ -1,5 +1,6 @@
 //! A local AWS in a folder of its own, and the real SDK's clients for it.
 
+pub(crate) mod items;
 pub(crate) mod sqs;
 
 use std::collections::BTreeMap;
