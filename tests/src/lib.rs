@@ -1,5 +1,6 @@
 //! What the tests and benches share.
 
+mod caller;
 pub mod chaos;
 pub mod hostile;
 pub mod interposer;

@@ -18,9 +18,11 @@ mod wire;
 mod world;
 mod writes;
 
+pub(crate) use call::Call;
 pub use clause::Clause;
 pub use client::Client;
 pub use fault::{Fault, Plan, Planned};
+pub(crate) use stack::simulated;
 pub use stores::Step;
 pub use tables::Seen;
 pub use world::{Settings, World};

@@ -2,37 +2,25 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
 
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-    SharedHttpConnector,
-};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_runtime_api::http::StatusCode;
-use aws_smithy_types::body::SdkBody;
 use axum::Router;
 use axum::body::Body;
 use darkroom::catalogue;
-use darkroom_aws::clients::{Access, Clients, Endpoints};
-use darkroom_aws::config::{Environment, Tables};
-use darkroom_aws::{KeyTable, LedgerTable, now};
+use darkroom_aws::config::Environment;
+use darkroom_aws::now;
 use darkroom_core::id::UserId;
 use darkroom_core::limits::WORKER_TIMEOUT;
-use darkroom_local_aws::Engine;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
-use lambda_http::request::RequestContext;
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 use worker::Worker;
 
-use crate::stores::stack;
+use crate::caller::context_of;
+use crate::sim::{Call, Writes, simulated};
 
 /// Who sends what is hostile.
 pub(super) const ALICE: &str = "alice";
@@ -50,23 +38,10 @@ pub(super) struct Functions {
     submit: Router,
     api: Router,
     worker: Arc<Worker>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    tables: Writes,
     requests: u64,
     /// The id of Bob's job.
     pub(super) bobs_job: String,
-}
-
-/// A call to a store.
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) operation: String,
-    pub(super) body: Value,
-}
-
-impl Asked {
-    pub(super) fn is_write(&self) -> bool {
-        !["GetItem", "BatchGetItem", "Query", "Scan"].contains(&self.operation.as_str())
-    }
 }
 
 /// What a caller gets.
@@ -76,7 +51,7 @@ pub(super) struct Answer {
     pub(super) text: String,
     pub(super) json: Value,
     /// What the function asked of the stores for it.
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<Call>,
 }
 
 thread_local! {
@@ -95,39 +70,31 @@ pub(super) fn with<T>(work: impl FnOnce(&mut Functions) -> T) -> T {
 
 impl Functions {
     fn start() -> anyhow::Result<Self> {
-        let stack = stack("hostile", "http://sqs.hostile")?;
-        let engine = Engine::in_memory()?;
-        for table in &stack.tables {
-            engine.ensure_table(table.create_table.clone(), table.ttl_attribute.as_deref())?;
-        }
+        let (stack, tables) = (simulated()?, Writes::new(None)?);
         let settings: BTreeMap<_, _> =
-            stack.functions.into_iter().map(|function| (function.binary, function.environment)).collect();
+            stack.functions.iter().map(|function| (&function.binary[..], &function.environment)).collect();
         let of = |function: &'static str| {
-            let own = settings.get(function).cloned().unwrap_or_default();
+            let own = settings.get(function).copied();
             Environment::from_fn(move |name| match name {
                 // None of the jobs is ever drawn.
                 "DARKROOM_INFLIGHT_MAX" => Some("1000000".to_owned()),
-                name => own.get(name).cloned(),
+                name => own?.get(name).cloned(),
             })
         };
-        let (clients, asked) = clients(engine);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let tables = Tables::read(&of("worker"))?;
-        let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
-        let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
         runtime.block_on(async {
-            catalogue::seed(&keys, &catalogue::built_in()?).await?;
+            catalogue::seed(&tables.keys, &catalogue::built_in()?).await?;
             for (user, grant) in [(ALICE, "a"), (BOB, "b"), (CAROL, "c"), (CAROL, "d"), (CAROL, "e")] {
-                ledger.grant(&UserId::parse(user)?, 1_000_000_000, grant, now()).await?;
+                tables.ledger.grant(&UserId::parse(user)?, 1_000_000_000, grant, now()).await?;
             }
             anyhow::Ok(())
         })?;
         let mut functions = Self {
-            submit: submit::router(submit::start(&of("submit"), clients.clone())?),
-            api: api::router(api::start(&of("api"), clients.clone())?),
-            worker: Arc::new(worker::start(&of("worker"), clients)?),
+            submit: submit::router(submit::start(&of("submit"), tables.clients.clone())?),
+            api: api::router(api::start(&of("api"), tables.clients.clone())?),
+            worker: Arc::new(worker::start(&of("worker"), tables.clients.clone())?),
             runtime,
-            asked,
+            tables,
             requests: 0,
             bobs_job: String::new(),
         };
@@ -163,14 +130,8 @@ impl Functions {
 
     fn ask(&mut self, router: Router, user: &str, mut request: Request<Body>) -> Answer {
         self.requests += 1;
-        let context = serde_json::from_value(json!({
-            "authorizer": {"jwt": {"claims": {"sub": user}, "scopes": null}},
-            "http": {"method": "POST"},
-            "timeEpoch": 0,
-        }));
-        let context = context.expect("a context");
-        request.extensions_mut().insert(RequestContext::ApiGatewayV2(context));
-        drop(self.take_asked());
+        request.extensions_mut().insert(context_of(user).expect("a context"));
+        drop(self.tables.note_calls());
         let (head, body) = self.runtime.block_on(async {
             let (head, body) =
                 router.oneshot(request).await.unwrap_or_else(|never| match never {}).into_parts();
@@ -178,7 +139,13 @@ impl Functions {
         });
         let text = String::from_utf8(body.to_vec()).expect("UTF-8");
         let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        Answer { status: head.status.as_u16(), headers: head.headers, text, json, asked: self.take_asked() }
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            text,
+            json,
+            asked: self.tables.note_calls(),
+        }
     }
 
     /// Gives the worker one message; whether SQS keeps it.
@@ -193,66 +160,5 @@ impl Functions {
         let kept = &answer["batchItemFailures"];
         assert!(*kept == json!([]) || *kept == json!([{"itemIdentifier": "m"}]), "{answer}");
         *kept != json!([])
-    }
-
-    fn take_asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The SDK's HTTP client: tables in memory, a queue that takes everything, and a note of each call.
-#[derive(Clone)]
-struct Wire {
-    engine: Engine,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-fn clients(engine: Engine) -> (Clients, Arc<Mutex<Vec<Asked>>>) {
-    let asked = Arc::<Mutex<Vec<Asked>>>::default();
-    let at = |service: &str| Some(format!("http://{service}.hostile"));
-    let access = Access {
-        region: "us-east-1".to_owned(),
-        credentials: darkroom::connect::local_credentials(),
-        endpoints: Endpoints { dynamodb: at("dynamodb"), kms: at("kms"), s3: at("s3"), sqs: at("sqs") },
-    };
-    let wire = Wire { engine, asked: Arc::clone(&asked) };
-    (Clients::over(SharedHttpClient::new(wire), &access), asked)
-}
-
-impl std::fmt::Debug for Wire {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Wire")
-    }
-}
-
-impl HttpClient for Wire {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for Wire {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::ready(self.answer(&request))
-    }
-}
-
-impl Wire {
-    fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let operation = target.rsplit('.').next().unwrap_or_default();
-        let body = request.body().bytes().unwrap_or_default();
-        let asked =
-            Asked { operation: operation.to_owned(), body: serde_json::from_slice(body).unwrap_or_default() };
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
-        let (status, answer) = match operation {
-            "SendMessage" => (200, json!({"MessageId": "m"}).to_string()),
-            operation => self.engine.answer(operation, body),
-        };
-        let status = StatusCode::try_from(status).map_err(|error| ConnectorError::user(Box::new(error)))?;
-        let mut response = HttpResponse::new(status, SdkBody::from(answer));
-        // The worker asks until it knows the store's clock.
-        response.headers_mut().insert("date", httpdate::fmt_http_date(SystemTime::now()));
-        Ok(response)
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::functions::{Answer, Asked, CAROL, Functions, with};
+use super::functions::{Answer, CAROL, Functions, with};
+use crate::sim::Call;
 
 /// Pages of at least one of Carol's three, and one that finds no more.
 const PAGES_MAX: usize = 4;
@@ -57,21 +58,21 @@ fn pages_end(functions: &mut Functions, path: &str, first: &Answer) {
 fn is_carols(functions: &Functions, answer: &Answer) {
     assert!(!answer.text.contains(&functions.bobs_job), "Bob's job: {}", answer.text);
     for asked in answer.asked.iter().filter(|asked| is_of_user(asked)) {
-        let values = asked.body["ExpressionAttributeValues"].as_object().expect("values");
-        assert!(values.values().any(|value| *value == json!({"S": CAROL})), "{}", asked.body);
-        let start = &asked.body["ExclusiveStartKey"];
+        let values = asked.request["ExpressionAttributeValues"].as_object().expect("values");
+        assert!(values.values().any(|value| *value == json!({"S": CAROL})), "{}", asked.request);
+        let start = &asked.request["ExclusiveStartKey"];
         if !start.is_null() {
             let owner = start.get("user").or_else(|| start.get("pk")).unwrap_or(&Value::Null);
-            assert_eq!(*owner, json!({"S": CAROL}), "{}", asked.body);
+            assert_eq!(*owner, json!({"S": CAROL}), "{}", asked.request);
         }
     }
 }
 
 /// The two queries of one user's partition; the others read the waiting jobs, the catalogue and the quotas.
-fn is_of_user(asked: &Asked) -> bool {
+fn is_of_user(asked: &Call) -> bool {
     asked.operation == "Query"
-        && (asked.body["IndexName"] == "by_user"
-            || asked.body["TableName"].as_str().is_some_and(|table| table.contains("ledger")))
+        && (asked.request["IndexName"] == "by_user"
+            || asked.request["TableName"].as_str().is_some_and(|table| table.contains("ledger")))
 }
 
 /// Bytes that a URL cannot hold, escaped.

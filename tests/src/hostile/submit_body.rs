@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Verdict;
 use super::functions::{ALICE, Answer, Functions, with};
+use crate::sim::Call;
 
 /// A write unit: the record fits in one unless the user's id is unusually long.
 const RECORD_BYTES_MAX: usize = 1_024;
@@ -34,10 +35,10 @@ pub(super) fn run(body: &[u8]) -> Verdict {
 
 /// One transaction, one message, and the prompt as the rules want it.
 fn is_whole(answer: &Answer) {
-    let writes: Vec<_> = answer.asked.iter().filter(|asked| asked.is_write()).collect();
+    let writes: Vec<_> = answer.asked.iter().filter(|asked| changes(asked)).collect();
     let names: Vec<_> = writes.iter().map(|write| write.operation.as_str()).collect();
     assert_eq!(names, ["TransactWriteItems", "SendMessage"]);
-    let puts = writes[0].body["TransactItems"].as_array().expect("actions");
+    let puts = writes[0].request["TransactItems"].as_array().expect("actions");
     let put = |sk: &str| puts.iter().map(|put| &put["Put"]["Item"]).find(|item| item["sk"]["S"] == sk);
     let record = put("JOB").expect("a record");
     let (inline, long) =
@@ -55,7 +56,7 @@ fn is_whole(answer: &Answer) {
     assert_eq!(again.reveal(), prompt, "normal form is stable");
     assert!((1..=PROMPT_CHARS_MAX).contains(&prompt.chars().count()));
     assert!(size(record) <= RECORD_BYTES_MAX, "{} bytes: {record}", size(record));
-    let message = writes[1].body["MessageBody"].as_str().expect("a message");
+    let message = writes[1].request["MessageBody"].as_str().expect("a message");
     let Ok(Message::Job(message)) = Message::parse(message) else { panic!("{message}") };
     assert_eq!(
         (message.user.as_str(), message.job_id.as_str(), message.model.as_str()),
@@ -77,7 +78,7 @@ fn is_replayed(functions: &mut Functions, key: &str, body: &[u8], first: &Answer
 
 /// Nothing was written, and a problem says why.
 fn is_refused(answer: &Answer) {
-    assert!(!answer.asked.iter().any(super::functions::Asked::is_write), "{:?}", answer.asked);
+    assert!(!answer.asked.iter().any(changes), "{:?}", answer.asked);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
     assert_eq!(answer.json["status"], answer.status);
     let code = answer.json["code"].as_str().unwrap_or_default();
@@ -102,4 +103,9 @@ fn size(item: &Value) -> usize {
         _ => panic!("{value}"),
     };
     item.as_object().expect("an item").iter().map(|(name, value)| name.len() + of(value)).sum()
+}
+
+/// Whether anything is other than before when it is done: a table, or the queue.
+fn changes(call: &Call) -> bool {
+    call.is_write() || call.operation == "SendMessage"
 }

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::process::Process;
 use super::stores::Stores;
 use super::time::right_now;
+use super::writes::Writes;
 use crate::keys::MODEL;
 
 /// A worker that has seen a job within this time does not look again before a call.
@@ -49,14 +50,16 @@ struct Seen {
 }
 
 impl Check {
-    pub(crate) fn new(
-        jobs: JobTable,
-        ledger: LedgerTable,
-        keys: KeyTable,
-        stores: Arc<Stores>,
-        skew: Duration,
-    ) -> Self {
-        Self { jobs, ledger, keys, stores, skew, seen: Mutex::default() }
+    pub(crate) fn new(own: &Writes, stores: Arc<Stores>, skew: Duration) -> Self {
+        let Writes { jobs, ledger, keys, .. } = own;
+        Self {
+            jobs: jobs.clone(),
+            ledger: ledger.clone(),
+            keys: keys.clone(),
+            stores,
+            skew,
+            seen: Mutex::default(),
+        }
     }
 
     /// What was found so far.
@@ -95,14 +98,14 @@ impl Check {
 
     async fn found_of_call(&self, process: &Process, prompt: &str) -> anyhow::Result<Vec<String>> {
         let jobs = self.jobs().await?;
-        let is_asked = |job: &&Job| job.order.prompt.as_ref().is_some_and(|asked| asked.reveal() == prompt);
+        let is_it = |job: &&Job| job.order.prompt.as_ref().is_some_and(|asked| asked.reveal() == prompt);
         let breaker = self.keys.breaker(ProviderName::Gemini, &ModelName::parse(MODEL)?).await?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = seen.calls.entry(prompt.to_owned()).or_default();
         *calls += 1;
         let calls = *calls;
         let mut found = Vec::new();
-        match jobs.iter().find(is_asked) {
+        match jobs.iter().find(is_it) {
             None => found.push(format!("I3: a call for {prompt:?}, which is no job")),
             Some(job) => {
                 if calls > job.calls {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use axum::body::Body;
 use http::Request;
-use lambda_http::request::RequestContext;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::time::pass;
 use super::world::World;
+use crate::caller::context_of;
 
 /// A client asks again after so long.
 const RETRY: Duration = Duration::from_secs(2);
@@ -58,15 +58,9 @@ impl Client {
         function: &'static str,
         request: impl Fn() -> http::Result<Request<Body>>,
     ) -> anyhow::Result<(u16, Value)> {
-        let claims = json!({
-            "authorizer": {"jwt": {"claims": {"sub": self.user}, "scopes": null}},
-            "http": {"method": "POST"},
-            "timeEpoch": 0,
-        });
         for _ in 0..TRIES {
             let mut request = request()?;
-            let context = serde_json::from_value(claims.clone())?;
-            request.extensions_mut().insert(RequestContext::ApiGatewayV2(context));
+            request.extensions_mut().insert(context_of(&self.user)?);
             match self.world.request(function, request).await {
                 Some((status, body)) if status < 500 && status != 429 => return Ok((status, body)),
                 Some(_) | None => pass(RETRY).await,

@@ -49,6 +49,8 @@ struct State {
     stubborn: BTreeMap<String, Fault>,
     /// What every call whose name begins so meets.
     always: Option<(String, Fault)>,
+    /// Calls that were answered, where they are noted.
+    noted: Option<Vec<Call>>,
 }
 
 /// The stores of one run.
@@ -86,8 +88,16 @@ impl Stores {
         self.state().steps.clone()
     }
 
+    /// Every call from now on is noted; those of before are returned, when they were.
+    pub(crate) fn note_calls(&self) -> Vec<Call> {
+        self.state().noted.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// Does what a call asks for.
     pub(crate) fn answer(&self, call: &Call) -> Answer {
+        if let Some(noted) = &mut self.state().noted {
+            noted.push(call.clone());
+        }
         match call.service {
             Service::DynamoDb => self.tables.answer(call),
             Service::Kms => data_key(call),

@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use darkroom::catalogue;
-use darkroom_aws::config::{Environment, Tables as Names, kms_key};
-use darkroom_aws::{JobTable, KeyTable, LedgerTable, SecretBox, random_fraction, random_stamp};
+use darkroom_aws::{random_fraction, random_stamp};
 use darkroom_core::id::UserId;
 use darkroom_core::job::{Job, Stage};
 use darkroom_core::limits::{LEASE_MAX, SWEEP, VISIBILITY_TIMEOUT};
@@ -24,7 +23,7 @@ use super::stack::simulated;
 use super::stores::{Step, Stores};
 use super::tables::{Seen, Tables};
 use super::time::{begin, pass, right_now, started_at};
-use super::wire::clients;
+use super::writes::Writes;
 use crate::keys::{MODEL, add_to};
 use crate::stand_in_gemini::{Call, Gemini, Limits, Outcome, Settings as GeminiSettings};
 
@@ -62,9 +61,8 @@ pub(crate) struct Parts {
     pub(crate) network: Network,
     pub(crate) gemini: Gemini,
     pub(crate) settings: BTreeMap<String, &'static BTreeMap<String, String>>,
-    ledger: LedgerTable,
-    keys: KeyTable,
-    secrets: SecretBox,
+    /// The tables, to which nothing happens on this way.
+    own: Writes,
     pub(crate) workers: usize,
     pub(crate) sweepers: usize,
     pub(crate) sweep_time: Duration,
@@ -92,22 +90,12 @@ impl World {
         let stores = Arc::new(Stores::new(Tables::new(&stack.tables, settings.index_lag)?, settings.plan));
         let variables: BTreeMap<_, _> =
             stack.functions.iter().map(|function| (function.binary.clone(), &function.environment)).collect();
-        let own = variables.get("worker").context("the template has no worker")?;
-        let (names, kms_key) = {
-            let environment = Environment::from_fn(|name| own.get(name).cloned());
-            (Names::read(&environment)?, kms_key(&environment)?)
-        };
-        let own = clients(&stores, None, None);
-        let ledger = LedgerTable::new(own.dynamodb.clone(), names.ledger);
-        let jobs = JobTable::new(own.dynamodb.clone(), names.jobs, ledger.clone());
-        let keys = KeyTable::new(own.dynamodb.clone(), names.keys);
-        catalogue::seed(&keys, &catalogue::built_in()?).await?;
-        let check =
-            Arc::new(Check::new(jobs, ledger.clone(), keys.clone(), Arc::clone(&stores), settings.skew));
+        let own = Writes::over(Arc::clone(&stores))?;
+        catalogue::seed(&own.keys, &catalogue::built_in()?).await?;
+        let check = Arc::new(Check::new(&own, Arc::clone(&stores), settings.skew));
         let gemini = Gemini::new(settings.gemini);
         let world = Self(Arc::new(Parts {
             network: Network::begin(gemini.clone(), &stores, &check),
-            secrets: SecretBox::new(own.kms(), kms_key),
             workers: settings.workers,
             sweepers: settings.sweepers,
             sweep_time: settings.sweep_time,
@@ -121,8 +109,7 @@ impl World {
             stores,
             check,
             gemini,
-            ledger,
-            keys,
+            own,
         }));
         tokio::spawn(world.clone().map_messages());
         tokio::spawn(world.clone().keep_schedule());
@@ -134,12 +121,12 @@ impl World {
     /// # Errors
     /// When the table refuses.
     pub async fn add_key(&self, name: &str, requests_per_minute: u32) -> anyhow::Result<()> {
-        let Parts { gemini, keys, secrets, .. } = &*self.0;
+        let Parts { gemini, own, .. } = &*self.0;
         let secret = format!("AIza-{name}");
         gemini.add_key(&secret, name);
         gemini.set_limits(name, Limits { per_minute: Some(requests_per_minute), per_day: None });
         let model = (ProviderName::Gemini, MODEL);
-        add_to(keys, secrets, model, &secret, name, requests_per_minute).await?;
+        add_to(&own.keys, &own.secrets, model, &secret, name, requests_per_minute).await?;
         Ok(())
     }
 
@@ -166,7 +153,7 @@ impl World {
     /// When the ledger refuses.
     pub async fn grant(&self, user: &str, tokens: u64) -> anyhow::Result<()> {
         let op_id = random_stamp();
-        self.0.ledger.grant(&UserId::parse(user)?, tokens, op_id.as_str(), right_now()).await?;
+        self.0.own.ledger.grant(&UserId::parse(user)?, tokens, op_id.as_str(), right_now()).await?;
         Ok(())
     }
 

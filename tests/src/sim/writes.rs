@@ -8,6 +8,7 @@ use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{Environment, Tables as Names, kms_key};
 use darkroom_aws::{JobTable, KeyTable, LedgerTable, SecretBox};
 
+use super::call::Call;
 use super::clause::Clause;
 use super::fault::Plan;
 use super::stack::simulated;
@@ -38,15 +39,19 @@ impl Writes {
     /// # Errors
     /// When the template is broken.
     pub fn new(without: Option<&Clause>) -> anyhow::Result<Self> {
-        let stack = simulated()?;
-        let tables = Tables::new(&stack.tables, Duration::ZERO)?.without(without.cloned());
-        let worker = stack.functions.iter().find(|function| function.binary == "worker");
+        let tables = Tables::new(&simulated()?.tables, Duration::ZERO)?.without(without.cloned());
+        Self::over(Arc::new(Stores::new(tables, Plan::NONE)))
+    }
+
+    /// The tables of these stores, to which nothing happens on this way.
+    ///
+    /// # Errors
+    /// When the template is broken.
+    pub(crate) fn over(stores: Arc<Stores>) -> anyhow::Result<Self> {
+        let worker = simulated()?.functions.iter().find(|function| function.binary == "worker");
         let variables = &worker.context("the template has no worker")?.environment;
-        let (names, kms_key) = {
-            let environment = Environment::from_fn(|name| variables.get(name).cloned());
-            (Names::read(&environment)?, kms_key(&environment)?)
-        };
-        let stores = Arc::new(Stores::new(tables, Plan::NONE));
+        let environment = Environment::from_fn(|name| variables.get(name).cloned());
+        let (names, kms_key) = (Names::read(&environment)?, kms_key(&environment)?);
         let clients = clients(&stores, None, None);
         let ledger = LedgerTable::new(clients.dynamodb.clone(), names.ledger.clone());
         Ok(Self {
@@ -58,6 +63,11 @@ impl Writes {
             names,
             stores,
         })
+    }
+
+    /// Every call from now on is noted; those of before are returned, when they were.
+    pub(crate) fn note_calls(&self) -> Vec<Call> {
+        self.stores.note_calls()
     }
 
     /// What was written so far, and will be.
