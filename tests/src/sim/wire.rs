@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use darkroom_aws::clients::{Access, Clients, Endpoints};
+use darkroom_aws::now;
 use serde_json::Value;
 
 use super::call::{Answer, Call, Service};
@@ -74,8 +75,10 @@ impl HttpConnector for Wire {
                 return wire.exchange(process, call).await;
             }
             let mut response = response(wire.stores.answer(&call))?;
-            // Where time is the machine's, a worker asks until it knows the store's clock.
-            response.headers_mut().insert("date", httpdate::fmt_http_date(SystemTime::now()));
+            // A worker asks until it knows the store's clock, where time is the machine's. What an answer tells holds in the
+            // whole process, so the store goes by the clock of whoever asks.
+            let now = UNIX_EPOCH + Duration::from_millis(now().as_millis());
+            response.headers_mut().insert("date", httpdate::fmt_http_date(now));
             Ok(response)
         })
     }
