@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -124,6 +125,7 @@ impl Clients {
             .http_client(http.clone())
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
             .retry_config(retries.clone())
+            .retry_partition(own_budget())
             .interceptor(ServerTime);
         dynamodb.set_endpoint_url(access.endpoints.dynamodb.clone());
         let mut s3 = aws_sdk_s3::Config::builder()
@@ -132,7 +134,8 @@ impl Clients {
             .credentials_provider(access.credentials.clone())
             .http_client(http.clone())
             .timeout_config(timeouts(PUT_TIMEOUT))
-            .retry_config(retries.clone());
+            .retry_config(retries.clone())
+            .retry_partition(own_budget());
         s3.set_endpoint_url(access.endpoints.s3.clone());
         let mut sqs = aws_sdk_sqs::Config::builder()
             .behavior_version(version)
@@ -140,7 +143,8 @@ impl Clients {
             .credentials_provider(access.credentials.clone())
             .http_client(http.clone())
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
-            .retry_config(retries);
+            .retry_config(retries)
+            .retry_partition(own_budget());
         sqs.set_endpoint_url(access.endpoints.sqs.clone());
         Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
@@ -164,10 +168,17 @@ impl Clients {
             .credentials_provider(self.base.credentials.clone())
             .http_client(self.base.http.clone())
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
-            .retry_config(RetryConfig::standard().with_max_attempts(TRIES));
+            .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
+            .retry_partition(own_budget());
         kms.set_endpoint_url(self.base.kms_endpoint.clone());
         aws_sdk_kms::Client::from_conf(kms.build())
     }
+}
+
+/// Tries after a first one that a client may make while few calls succeed: 100, of 5 tokens each, 50 after time-outs. Without
+/// one of its own it would share that of every client of the service in this process, simulated processes included.
+fn own_budget() -> RetryPartition {
+    RetryPartition::custom("client").build()
 }
 
 fn timeouts(attempt: Duration) -> TimeoutConfig {

@@ -22,7 +22,7 @@ pub struct Step {
     /// By which function, and what it does.
     pub name: String,
     /// The SDK's name for the call, the same in each of its tries.
-    pub invocation: String,
+    invocation: String,
     /// What it met.
     pub fault: Option<Fault>,
     kind: Kind,
@@ -37,6 +37,11 @@ impl Step {
     /// Whether the SDK tries such a call again after this.
     pub const fn is_tried_again(&self, fault: Fault) -> bool {
         self.kind.is_tried_again(fault)
+    }
+
+    /// Whether both are tries of one call. What the SDK does not send has no name.
+    pub fn is_of_the_call_of(&self, other: &Self) -> bool {
+        !self.invocation.is_empty() && self.invocation == other.invocation
     }
 }
 
