@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::stand_in::call_log::Log;
 pub use crate::stand_in::call_log::{Call, Outcome};
 use crate::stand_in::connections::{self, Body, Server, Service, has_only, lock};
-use crate::stand_in::pictures::Pictures;
+use crate::stand_in::pictures::picture;
 
 /// Length of a picture's file in bytes.
 const IMAGE_BYTES: usize = 64 * 1024;
@@ -40,7 +40,6 @@ struct State {
     arrivals: Vec<(String, Vec<String>)>,
     lock: Arc<tokio::sync::Mutex<()>>,
     log: Log,
-    pictures: Pictures,
 }
 
 /// A running stand-in; it stops when dropped.
@@ -68,7 +67,6 @@ impl StandIn {
             arrivals: Vec::new(),
             lock: Arc::default(),
             log: Log::new(Instant::now()),
-            pictures: Pictures::default(),
         }));
         let service = Service {
             connected: |state: &mut State| state.log.connected(),
@@ -243,7 +241,7 @@ async fn draw(asked: Asked, state: Arc<Mutex<State>>, key: String) -> Option<Byt
         outcome,
     };
     state.log.end(number, call);
-    (!fails).then(|| drawn(&mut state.pictures, &asked))
+    (!fails).then(|| drawn(&asked))
 }
 
 /// How long the drawing takes, and whether it fails.
@@ -256,8 +254,8 @@ fn begin(state: &mut State, task: &str) -> (Duration, bool) {
     (state.durations.pop_front().unwrap_or_default(), fails)
 }
 
-fn drawn(pictures: &mut Pictures, asked: &Asked) -> Bytes {
-    let picture = pictures.base64((asked.width, asked.height), IMAGE_BYTES);
+fn drawn(asked: &Asked) -> Bytes {
+    let picture = picture((asked.width, asked.height), IMAGE_BYTES);
     let info = json!({"prompt": asked.prompt, "sd_model_name": asked.model, "seed": 1}).to_string();
     let rest = json!({"info": info, "parameters": {"prompt": asked.prompt}}).to_string();
     let parts = [b"{\"images\":[\"".as_slice(), &picture, b"\"],", rest.trim_start_matches('{').as_bytes()];

@@ -28,7 +28,6 @@ pub use self::quota::Limits;
 use crate::stand_in::call_log::Log;
 pub use crate::stand_in::call_log::{Call, Outcome};
 use crate::stand_in::connections::{Body, Server, lock};
-use crate::stand_in::pictures::Pictures;
 
 /// How the stand-in starts. Everything can be changed while it runs.
 #[derive(Clone, Debug)]
@@ -169,7 +168,6 @@ struct State {
     retired_models: Vec<String>,
     quotas: quota::Quotas,
     log: Log,
-    pictures: Pictures,
     prompts: HashMap<String, u64>,
 }
 
@@ -221,7 +219,6 @@ impl Gemini {
             retired_models: Vec::new(),
             quotas: quota::Quotas::default(),
             log: Log::new(Instant::now()),
-            pictures: Pictures::default(),
             prompts: HashMap::new(),
         };
         Self { state: Arc::new(Mutex::new(state)) }

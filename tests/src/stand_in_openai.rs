@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::stand_in::call_log::Log;
 pub use crate::stand_in::call_log::{Call, Outcome};
 use crate::stand_in::connections::{self, Body, Server, Service, has_only, lock};
-use crate::stand_in::pictures::Pictures;
+use crate::stand_in::pictures::picture;
 
 /// Length of a picture's file in bytes.
 const IMAGE_BYTES: usize = 64 * 1024;
@@ -43,7 +43,6 @@ struct State {
     /// What each known key is answered: first these, each once, then pictures.
     keys: HashMap<String, VecDeque<Behaviour>>,
     log: Log,
-    pictures: Pictures,
 }
 
 /// A running stand-in; it stops when dropped.
@@ -60,7 +59,7 @@ impl StandIn {
     /// When there is none.
     pub fn start() -> std::io::Result<Self> {
         let log = Log::new(Instant::now());
-        let state = Arc::new(Mutex::new(State { keys: HashMap::new(), log, pictures: Pictures::default() }));
+        let state = Arc::new(Mutex::new(State { keys: HashMap::new(), log }));
         let service = Service {
             connected: |state: &mut State| state.log.connected(),
             call: |request, state, _| Box::pin(async move { Ok(call(request, &state).await) }),
@@ -125,7 +124,7 @@ fn generate(state: &mut State, key: &str, body: &[u8]) -> Response<Body> {
             let message = format!("Invalid value for '{param}'.");
             error(400, &message, "invalid_request_error", Some(param), Some("invalid_value"))
         }
-        (Ok(asked), Some(Behaviour::Draw)) => draw(&mut state.pictures, asked),
+        (Ok(asked), Some(Behaviour::Draw)) => draw(asked),
         (Ok(asked), Some(behaviour)) => refuse(behaviour, &asked.model),
     };
     let outcome = match behaviour {
@@ -171,8 +170,8 @@ fn parse(body: &[u8]) -> Result<Asked, &'static str> {
     })
 }
 
-fn draw(pictures: &mut Pictures, asked: &Asked) -> Response<Body> {
-    let picture = pictures.base64((asked.width, asked.height), IMAGE_BYTES);
+fn draw(asked: &Asked) -> Response<Body> {
+    let picture = picture((asked.width, asked.height), IMAGE_BYTES);
     let head = b"{\"created\":1789000000,\"background\":\"opaque\",\"data\":[{\"b64_json\":\"".as_slice();
     let rest = json!({
         "output_format": "png", "quality": "medium", "size": format!("{}x{}", asked.width, asked.height),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use darkroom_aws::{Heartbeat, KeyTable, StoreError, Sweep, SweepReport, SweepResult, now, read_clock};
 use darkroom_core::limits::SWEEP_READ;
 use darkroom_core::time::Timestamp;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 /// The sweeper and its schedule.
@@ -24,8 +25,13 @@ const HANDOVER: Duration = Duration::from_secs(5);
 impl Sweeper {
     /// Passes until `HANDOVER` before the next start or `LAST_PASS` before the invocation's end, at least one.
     /// Returns the counts per action. The first pass that succeeds is the invocation's sign of life. A pass that fails is
-    /// logged and the next one tries again; when all fail, the invocation fails.
-    pub async fn sweep(&self, deadline_millis: u64) -> Result<Value, StoreError> {
+    /// logged and the next one tries again; when all fail, the invocation fails. Boxed, because who awaits an `async fn`
+    /// compiles it anew, with all that it awaits.
+    pub fn sweep(&self, deadline_millis: u64) -> BoxFuture<'_, Result<Value, StoreError>> {
+        Box::pin(self.passes(deadline_millis))
+    }
+
+    async fn passes(&self, deadline_millis: u64) -> Result<Value, StoreError> {
         self.read_clock().await;
         let started = now();
         let stay_until = started

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use darkroom_core::message::{JobMessage, Message, MessageError};
 use darkroom_core::time::Timestamp;
+use futures::future::BoxFuture;
 use lambda_runtime::{Error, LambdaEvent};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -57,8 +58,13 @@ const fn of_job(message: &Result<Message, MessageError>) -> Option<&JobMessage> 
     }
 }
 
-/// Handles every message of a batch side by side.
-pub async fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
+/// Handles every message of a batch side by side. Boxed, because who awaits an `async fn` compiles it anew, with all that it
+/// awaits.
+pub fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> BoxFuture<'static, Result<Answer, Error>> {
+    Box::pin(handle_batch(worker, event))
+}
+
+async fn handle_batch(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
     worker.read_clock().await;
     let ends_at = Timestamp::from_millis(event.context.deadline);
     worker.pool.evict_secrets();

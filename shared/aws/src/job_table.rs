@@ -18,6 +18,7 @@ use darkroom_core::position::Waiting;
 use darkroom_core::request::Prompt;
 use darkroom_core::retry::Patience;
 use darkroom_core::time::Timestamp;
+use futures::future::BoxFuture;
 
 use crate::attributes::{Item, Reader, millis, number, text};
 use crate::error::{StoreError, is_conflict};
@@ -288,8 +289,12 @@ impl JobTable {
         self.read_many(&ids).await
     }
 
-    /// Every record of the table: for the operator's audit.
-    pub async fn scan(&self) -> Result<Records, StoreError> {
+    /// Every record of the table: for the operator's audit. Boxed, because who awaits an `async fn` compiles it anew.
+    pub fn scan(&self) -> BoxFuture<'_, Result<Records, StoreError>> {
+        Box::pin(self.scan_pages())
+    }
+
+    async fn scan_pages(&self) -> Result<Records, StoreError> {
         let (mut records, mut start) = (Records::default(), None);
         loop {
             let answer = self

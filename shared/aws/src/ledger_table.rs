@@ -7,6 +7,7 @@ use darkroom_core::job::Job;
 use darkroom_core::ledger::{Balance, LedgerError, Settlement, Tokens};
 use darkroom_core::retry::Patience;
 use darkroom_core::time::Timestamp;
+use futures::future::BoxFuture;
 
 use crate::attributes::{Item, Reader, millis, number, text};
 use crate::error::StoreError;
@@ -61,6 +62,9 @@ pub enum Granted {
     /// This operation id gave another number before; nothing was given now.
     OtherNumber(Tokens),
 }
+
+/// Every user's balance, and every entry.
+pub type Accounts = (Vec<(UserId, Balance)>, Vec<Entry>);
 
 impl LedgerTable {
     /// The table of this name.
@@ -167,8 +171,13 @@ impl LedgerTable {
         Ok((entries, next))
     }
 
-    /// Every balance and entry of the table: for the operator's audit, which reads all there is.
-    pub async fn scan(&self) -> Result<(Vec<(UserId, Balance)>, Vec<Entry>), StoreError> {
+    /// Every balance and entry of the table: for the operator's audit, which reads all there is. Boxed, because who awaits an
+    /// `async fn` compiles it anew.
+    pub fn scan(&self) -> BoxFuture<'_, Result<Accounts, StoreError>> {
+        Box::pin(self.scan_pages())
+    }
+
+    async fn scan_pages(&self) -> Result<Accounts, StoreError> {
         let (mut balances, mut entries) = (Vec::new(), Vec::new());
         let mut start = None;
         loop {

@@ -39,7 +39,7 @@ pub use items::key::KEY_PROJECTION;
 pub use job_queue::{JobQueue, QueueDepth};
 pub use job_table::{Commit, Created, JobTable, Page, Records};
 pub use key_table::{KeyTable, KeyWrite, Written};
-pub use ledger_table::{Entry, Granted, LedgerTable};
+pub use ledger_table::{Accounts, Entry, Granted, LedgerTable};
 pub use pacer::Pacer;
 pub use secret_box::{Opened, SecretBox, Unusable};
 pub use server_time::read_clock;

@@ -20,6 +20,7 @@ use super::quota::Over;
 use super::{Behaviour, Faults, Latency, State};
 use crate::stand_in::call_log::{Call, Outcome};
 use crate::stand_in::connections::{self, Body, Service, chunked, has_only, lock};
+use crate::stand_in::pictures::picture;
 
 /// What the stand-in does with each request.
 pub(super) const SERVICE: Service<State> = Service {
@@ -303,10 +304,8 @@ fn draw(
     model: &str,
     shape: Shape,
 ) -> Response<Body> {
-    let mut locked = lock(state);
-    let length = locked.settings.image_bytes;
-    let picture = locked.pictures.base64(dimensions(shape), length);
-    drop(locked);
+    let length = lock(state).settings.image_bytes;
+    let picture = picture(dimensions(shape), length);
     let body = bodies::drawn(model, &picture, behaviour);
     if *behaviour != Behaviour::ResetInBody {
         let answer = Answer::ok("DRAWN", body);
