@@ -99,10 +99,16 @@ impl Call {
 
     /// Whether it changes jobs, balances or entries.
     pub(crate) fn changes_jobs(&self) -> bool {
-        let is_theirs = |write: &Value| {
-            ["simulated-jobs", "simulated-ledger"].iter().any(|table| write["TableName"] == *table)
-        };
-        self.is_write() && self.writes().any(is_theirs)
+        self.changes("simulated-jobs") || self.changes_ledger()
+    }
+
+    /// Whether it changes balances or entries.
+    pub(crate) fn changes_ledger(&self) -> bool {
+        self.changes("simulated-ledger")
+    }
+
+    fn changes(&self, table: &str) -> bool {
+        self.is_write() && self.writes().any(|write| write["TableName"] == *table)
     }
 
     /// Each write of a call that writes.

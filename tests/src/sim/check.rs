@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use darkroom::audit::Audit;
-use darkroom_aws::{Entry, JobTable, KeyTable, LedgerTable};
+use darkroom_aws::{Accounts, Entry, JobTable, KeyTable, LedgerTable};
 use darkroom_core::breaker::State;
 use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::job::{Job, Outcome, Processing, Stage, Status};
@@ -45,6 +45,8 @@ struct Seen {
     probes: BTreeMap<u64, u32>,
     /// The process that made each job's last claim.
     holders: BTreeMap<String, u16>,
+    /// The ledger as it was after so many writes.
+    ledger: Option<(u64, Arc<Accounts>)>,
     /// Invariants that did not hold, in words.
     broken: Vec<String>,
 }
@@ -148,10 +150,11 @@ impl Check {
     async fn found(&self, process: &Process) -> anyhow::Result<Vec<String>> {
         // I1, I2: the books.
         let records = self.jobs.scan().await?;
-        let (balances, entries) = self.ledger.scan().await?;
-        let mut found = Audit::of(&records, &balances, &entries).faults;
+        let ledger = self.ledger().await?;
+        let (balances, entries) = &*ledger;
+        let mut found = Audit::of(&records, balances, entries).faults;
         let mut settled: BTreeMap<&JobId, u32> = BTreeMap::new();
-        for entry in &entries {
+        for entry in entries {
             if let Entry::Settle { job, .. } = entry {
                 *settled.entry(job).or_default() += 1;
             }
@@ -180,6 +183,19 @@ impl Check {
             }
         }
         Ok(found)
+    }
+
+    /// The ledger, read anew when it may have been written.
+    async fn ledger(&self) -> anyhow::Result<Arc<Accounts>> {
+        let writes = self.stores.ledger_writes();
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen().ledger.clone().filter(|(at, _)| *at == writes);
+        if let Some((_, ledger)) = known {
+            return Ok(ledger);
+        }
+        let ledger = Arc::new(self.ledger.scan().await?);
+        seen().ledger = Some((writes, Arc::clone(&ledger)));
+        Ok(ledger)
     }
 
     fn of_job(&self, job: &Job) -> Option<String> {

@@ -56,6 +56,8 @@ struct State {
     always: Option<(String, Fault)>,
     /// Calls that were answered, where they are noted.
     noted: Option<Vec<Call>>,
+    /// Writes of the ledger.
+    ledger_writes: u64,
 }
 
 /// The stores of one run.
@@ -100,9 +102,12 @@ impl Stores {
 
     /// Does what a call asks for.
     pub(crate) fn answer(&self, call: &Call) -> Answer {
-        if let Some(noted) = &mut self.state().noted {
+        let mut state = self.state();
+        state.ledger_writes += u64::from(call.changes_ledger());
+        if let Some(noted) = &mut state.noted {
             noted.push(call.clone());
         }
+        drop(state);
         match call.service {
             Service::DynamoDb => self.tables.answer(call),
             Service::Kms => data_key(call),
@@ -110,6 +115,11 @@ impl Stores {
             Service::Sqs => self.state().queue.send(&call.request),
             Service::Provider | Service::Mapping => Answer::error(400, "no call of a store"),
         }
+    }
+
+    /// How often the ledger was written so far, or may have been.
+    pub(crate) fn ledger_writes(&self) -> u64 {
+        self.state().ledger_writes
     }
 
     /// A picture's bytes.
