@@ -64,7 +64,7 @@ fn simulate(
 ) -> anyhow::Result<Run> {
     // One picture is painted at a time: which of two is done first would be the machine's choice.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_time()
         .start_paused(true)
         .max_blocking_threads(1)
         .build()
