@@ -37,9 +37,10 @@ impl Document {
     /// Reads it.
     ///
     /// # Errors
-    /// When it is no YAML.
+    /// When it is not there, or no YAML.
     pub fn read() -> anyhow::Result<Self> {
-        Ok(Self { tree: serde_yaml_ng::from_str(include_str!("../../infra/openapi.yaml"))? })
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/openapi.yaml");
+        Ok(Self { tree: serde_yaml_ng::from_str(&std::fs::read_to_string(path)?)? })
     }
 
     /// What stands at a JSON pointer; null when nothing does.
@@ -79,8 +80,8 @@ impl Document {
         found.with_context(|| format!("infra/openapi.yaml says nothing of {route}"))
     }
 
-    /// What is wrong with a value, by a schema of this document. A member that the schema does not name is wrong, too: clients
-    /// are told to ignore what they do not know, but nothing goes out that is not described.
+    /// Holds a value against a schema of this document. A member that the schema does not name is wrong, too: clients are
+    /// told to ignore what they do not know, but nothing goes out that is not described.
     ///
     /// # Errors
     /// Every fault, in words; or that the schema is none.

@@ -23,20 +23,12 @@ const HERE: &str = "http://127.0.0.1:3000";
 /// How the pages start the operator's command.
 const COMMAND: &str = "cargo run --release -- ";
 
-/// Members that differ from one run to the next.
-const NEW_EACH_TIME: [&str; 11] = [
-    "bytes",
-    "created_at",
-    "deadline_at",
-    "eta_seconds",
-    "finished_at",
-    "image_url",
-    "oldest_pending_seconds",
-    "sha256",
-    "started_at",
-    "sweeper",
-    "version",
-];
+/// How a block begins that needs no system but its stores.
+const GRANT: &str = "cargo run --release -- tokens ";
+
+/// Members that differ from one run to the next, beside points in time.
+const NEW_EACH_TIME: [&str; 7] =
+    ["bytes", "eta_seconds", "image_url", "oldest_pending_seconds", "sha256", "sweeper", "version"];
 
 /// What the shell knows beside its own: an answer that refuses fails the command.
 const PRELUDE: &str = r#"
@@ -77,13 +69,13 @@ fn examples(page: &str) -> Vec<Example> {
         let text = lines[start..number].join("\n");
         let is_shown = kind == "json" || kind == "http";
         if is_shown && follows {
-            examples.last_mut().unwrap().shown =
-                Some(Shown { kind: kind.clone(), text, lines: start..number });
+            examples.last_mut().unwrap().shown = Some(Shown { kind, text, lines: start..number });
+            follows = false;
+            continue;
         }
-        follows = kind == "sh"
-            && lines[start..number].iter().any(|line| line.contains(HERE) || line.contains(" tokens "));
+        follows = kind == "sh" && (text.contains(HERE) || text.starts_with(GRANT));
         if follows {
-            examples.push(Example { script: lines[start..number].join("\n"), shown: None });
+            examples.push(Example { script: text, shown: None });
         }
     }
     examples
@@ -134,18 +126,21 @@ impl Printed {
 
     /// As a page shows it: each member of the body in a line of its own, and so each entry of a list.
     fn shown(&self) -> String {
-        let Some(status) = self.status else { return lines_of(&self.body) };
+        let body = lines_of(&self.body);
+        let Some(status) = self.status else { return body };
         let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         let mut lines = vec![format!("HTTP/1.1 {status} {}", reason.unwrap_or_default())];
         lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
         if !self.body.is_null() {
-            lines.extend([String::new(), lines_of(&self.body)]);
+            lines.extend([String::new(), body]);
         }
         lines.join("\n")
     }
 }
 
 fn lines_of(body: &Value) -> String {
+    let mut body = body.clone();
+    cut_links(&mut body);
     let Some(members) = body.as_object() else { return body.to_string() };
     let of_member = |(name, value): (&String, &Value)| match value.as_array() {
         Some(entries) if !entries.is_empty() => {
@@ -155,6 +150,20 @@ fn lines_of(body: &Value) -> String {
         _ => format!("  {}: {value}", json!(name)),
     };
     format!("{{\n{}\n}}", members.iter().map(of_member).collect::<Vec<_>>().join(",\n"))
+}
+
+/// Nobody reads a signature.
+fn cut_links(value: &mut Value) {
+    match value {
+        Value::Array(entries) => entries.iter_mut().for_each(cut_links),
+        Value::Object(members) => members.values_mut().for_each(cut_links),
+        Value::String(text) => {
+            if let Some((link, _)) = text.split_once("?x-id=") {
+                *text = format!("{link}?\u{2026}");
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Leaves of what is new each time its type alone.
@@ -247,6 +256,9 @@ async fn page(name: &str, least: usize) -> anyhow::Result<()> {
     }
     for (range, text) in written.into_iter().rev() {
         lines.splice(range, text.lines().map(str::to_owned));
+    }
+    for job in stack.stores()?.jobs.all_live().await? {
+        stack.app.settled(job.user.as_str(), job.id.as_str()).await?;
     }
     if is_written {
         std::fs::write(&path, lines.join("\n") + "\n")?;

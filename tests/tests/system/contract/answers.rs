@@ -153,7 +153,7 @@ async fn of_submissions(seen: &mut Seen<'_>, stack: &TestStack) -> anyhow::Resul
         (&[all[0], all[2]][..], valid(), 400, "missing_idempotency_key"),
         (&all[..], valid(), 402, "insufficient_tokens"),
         (&all[..], large, 413, "body_too_large"),
-        (&all[..], vec![b' '; 10 * 1_024 * 1_024 + 1], 413, ""),
+        (&all[..], vec![b' '; 7 * 1_024 * 1_024], 413, ""),
         (&all[..2], valid(), 415, "unsupported_media_type"),
         (&all[..], body(json!({"prompt": "", "size": "8K"})), 422, "invalid_value"),
         (&all[..], of("no-such-model"), 422, "unknown_model"),

@@ -60,10 +60,13 @@ impl Routers {
             let shown = format!("{router:?}");
             let paths: BTreeSet<_> = shown.split('"').filter(|text| text.starts_with('/')).collect();
             assert!(!paths.is_empty(), "a router no longer shows its paths: {shown}");
-            // Its fallback, for paths that it has not.
-            for path in paths.into_iter().filter(|path| !path.contains("__private")) {
+            for path in paths {
                 let request = Request::builder().method(NO_METHOD).uri(path.replace(['{', '}'], ""));
                 let answer = ask(router.clone(), request.body(Body::empty()).unwrap()).await;
+                // That of its fallback, which shows as one.
+                if answer.status == 404 {
+                    continue;
+                }
                 assert_eq!(answer.status, 405, "{path}: {answer:?}");
                 let methods = answer.header("allow").split(',').filter(|method| *method != "HEAD");
                 routes.extend(methods.map(|method| format!("{method} {path}")));
