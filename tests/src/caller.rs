@@ -7,7 +7,7 @@ use serde_json::json;
 ///
 /// # Errors
 /// When it cannot be read as one.
-pub(crate) fn context_of(user: &str) -> serde_json::Result<RequestContext> {
+pub fn context_of(user: &str) -> serde_json::Result<RequestContext> {
     let context = serde_json::from_value(json!({
         "authorizer": {"jwt": {"claims": {"sub": user}, "scopes": null}},
         "http": {"method": "POST"},

@@ -1,11 +1,12 @@
 //! What the tests and benches share.
 
-mod caller;
+pub mod caller;
 pub mod chaos;
 pub mod hostile;
 pub mod interposer;
 pub mod jobs;
 pub mod keys;
+pub mod openapi;
 pub mod sim;
 pub mod stack;
 mod stand_in;

@@ -4,6 +4,7 @@ mod account;
 mod forecast;
 mod health;
 mod jobs;
+mod overview;
 mod query;
 mod queue;
 mod routes;
@@ -19,6 +20,7 @@ use darkroom_aws::{
 
 use crate::forecast::Forecast;
 use crate::health::HealthCache;
+use crate::overview::OverviewCache;
 use crate::queue::WaitingCache;
 
 pub use crate::routes::{Api, router};
@@ -39,6 +41,7 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
         catalogue: Catalogue::new(keys.clone()),
         forecast: Forecast::new(Pacer::new(keys.clone(), quota_minute)),
         health: HealthCache::default(),
+        overview: OverviewCache::default(),
         jobs,
         ledger,
         keys,

@@ -1,11 +1,14 @@
 //! Places in the queue, from the waiting index, read at most once a second per process.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use darkroom_aws::{JobTable, StoreError, now};
+use darkroom_core::id::ModelName;
 use darkroom_core::job::{Job, Stage};
 use darkroom_core::position::{Position, Told, Waiting, position};
+use darkroom_core::queue::{Line, lines};
 use darkroom_core::time::Timestamp;
 use tokio::sync::Mutex;
 
@@ -24,6 +27,8 @@ pub(crate) struct Seen {
     read_at: Timestamp,
     /// The oldest waiting jobs, in order.
     pub(crate) waiting: Vec<Waiting>,
+    /// The same by model.
+    pub(crate) lines: BTreeMap<ModelName, Line>,
     /// Whether these are all.
     pub(crate) complete: bool,
 }
@@ -40,8 +45,10 @@ impl WaitingCache {
             return Ok(seen.clone());
         }
         let read_at = now();
-        let (waiting, complete) = self.jobs.waiting().await?;
-        let look = Arc::new(Seen { read_at, waiting, complete });
+        let (entries, complete) = self.jobs.waiting().await?;
+        let lines = lines(entries.iter().map(|(wait, model)| (model, wait.wait_at)));
+        let waiting = entries.into_iter().map(|(wait, _)| wait).collect();
+        let look = Arc::new(Seen { read_at, waiting, lines, complete });
         *seen = Some(look.clone());
         Ok(look)
     }

@@ -12,8 +12,9 @@ use darkroom_edge::{Problem, method_not_allowed, not_found};
 
 use crate::forecast::Forecast;
 use crate::health::HealthCache;
+use crate::overview::OverviewCache;
 use crate::queue::WaitingCache;
-use crate::{account, health, jobs};
+use crate::{account, health, jobs, overview};
 
 /// What the routes need.
 pub struct Api {
@@ -27,6 +28,7 @@ pub struct Api {
     pub(crate) waiting: WaitingCache,
     pub(crate) forecast: Forecast,
     pub(crate) health: HealthCache,
+    pub(crate) overview: OverviewCache,
     pub(crate) ttl_days: u64,
 }
 
@@ -40,6 +42,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))
+        .route("/v1/queue", get(overview::queue))
         .route("/health", get(health::health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use darkroom_core::id::{JobId, Stamp, UserId};
-use darkroom_core::job::{Job, Stage};
+use darkroom_core::id::{JobId, ModelName, Stamp, UserId};
+use darkroom_core::job::{Job, Stage, Status};
 use darkroom_core::ledger::{LedgerError, Tokens};
 use darkroom_core::lifecycle::{Command, apply};
 use darkroom_core::limits::{INDEX_SHARDS, POSITION_ENTRIES_MAX};
@@ -71,6 +71,19 @@ pub struct Records {
     pub unreadable: Vec<StoreError>,
 }
 
+/// An index of live jobs in [`INDEX_SHARDS`] parts, each in the order of a time.
+struct ShardedIndex {
+    name: &'static str,
+    /// The attribute with the time.
+    order: &'static str,
+}
+
+const DUE: ShardedIndex = ShardedIndex { name: "due", order: name::DUE_AT };
+const WAITING: ShardedIndex = ShardedIndex { name: "waiting", order: name::WAIT_AT };
+
+/// Reads an entry of an index that is ordered by this attribute.
+type ReadEntry<T> = fn(&Item, &'static str) -> Result<T, StoreError>;
+
 /// A page of a list.
 pub struct Page {
     /// The jobs, newest first.
@@ -79,7 +92,7 @@ pub struct Page {
     pub next: Option<(Timestamp, JobId)>,
 }
 
-/// Entries of one shard of the due index that one look reads.
+/// Entries of one shard of the due index that one look of the sweeper reads.
 const DUE_PER_SHARD: i32 = 100;
 /// Keys of one BatchGetItem (DynamoDB's limit).
 const BATCH_GET_MAX: usize = 100;
@@ -242,32 +255,43 @@ impl JobTable {
     /// `complete` tells whether that was all.
     pub async fn due(&self, until: Timestamp) -> Result<(Vec<JobId>, bool), StoreError> {
         let (mut entries, mut complete) = (Vec::new(), true);
-        for (shard, truncated) in self.shards("due", name::DUE_AT, Some(until), DUE_PER_SHARD).await? {
+        for (shard, truncated) in self.shards(&DUE, Some(until), DUE_PER_SHARD, index_entry).await? {
             complete &= !truncated;
             entries.extend(shard);
         }
         entries.sort_unstable();
-        Ok((entries.into_iter().map(|entry| entry.job_id).collect(), complete))
+        Ok((entries.into_iter().map(|(_, id)| id).collect(), complete))
     }
 
-    /// The oldest waiting jobs, up to [`POSITION_ENTRIES_MAX`], in order; `complete` tells whether that was all.
-    /// Costs the same however long the queue is.
-    pub async fn waiting(&self) -> Result<(Vec<Waiting>, bool), StoreError> {
-        let per_shard = i32::try_from(POSITION_ENTRIES_MAX as u64 / INDEX_SHARDS).unwrap_or(100);
-        let shards = self.shards("waiting", name::WAIT_AT, None, per_shard).await?;
-        // Beyond the last entry of a shard that was cut, other shards' entries have unseen neighbours.
-        let known_until = shards
+    /// The oldest waiting jobs with their models, up to [`POSITION_ENTRIES_MAX`], in order; `complete` tells whether that
+    /// was all. Costs the same however long the queue is.
+    pub async fn waiting(&self) -> Result<(Vec<(Waiting, ModelName)>, bool), StoreError> {
+        let shards = self.shards(&WAITING, None, queue_per_shard(), waiting_entry).await?;
+        // From the last entry of a shard that was cut on, entries have unseen neighbours: also in that very millisecond, within
+        // which the index has no order.
+        let known_before = shards
             .iter()
             .filter(|(_, truncated)| *truncated)
-            .filter_map(|(shard, _)| shard.last().cloned())
+            .filter_map(|(shard, _)| shard.last().map(|(wait, _)| wait.wait_at))
             .min();
-        let complete = known_until.is_none();
+        let complete = known_before.is_none();
         let mut entries: Vec<_> = shards.into_iter().flat_map(|(shard, _)| shard).collect();
-        if let Some(known_until) = known_until {
-            entries.retain(|entry| *entry <= known_until);
+        if let Some(known_before) = known_before {
+            entries.retain(|(wait, _)| wait.wait_at < known_before);
         }
         entries.sort_unstable();
         Ok((entries, complete))
+    }
+
+    /// The models of the jobs that are being drawn, each as often as one is, among the [`POSITION_ENTRIES_MAX`] live jobs
+    /// that are due first and until `until`; `complete` tells whether that was all. Costs the same however many live.
+    pub async fn processing(&self, until: Timestamp) -> Result<(Vec<ModelName>, bool), StoreError> {
+        let (mut models, mut complete) = (Vec::new(), true);
+        for (shard, truncated) in self.shards(&DUE, Some(until), queue_per_shard(), live_entry).await? {
+            complete &= !truncated;
+            models.extend(shard.into_iter().filter(|(is_drawn, _)| *is_drawn).map(|(_, model)| model));
+        }
+        Ok((models, complete))
     }
 
     /// Every job with an entry in the due index, however many: for the operator's sweep by age and audit. One that
@@ -278,8 +302,8 @@ impl JobTable {
             let mut start = None;
             loop {
                 let (entries, next) =
-                    self.shard_page("due", name::DUE_AT, shard, None, DUE_PER_SHARD, start).await?;
-                ids.extend(entries.into_iter().map(|entry| entry.job_id));
+                    self.shard_page(&DUE, shard, None, DUE_PER_SHARD, start, index_entry).await?;
+                ids.extend(entries.into_iter().map(|(_, id)| id));
                 start = next;
                 if start.is_none() {
                     break;
@@ -388,43 +412,43 @@ impl JobTable {
         Ok((ids, answer.last_evaluated_key))
     }
 
-    /// The first entries of every shard of a sharded index, and whether each was cut.
-    async fn shards(
+    /// The first entries of every shard of a sharded index, each as `read` reads it, and whether the shard was cut.
+    async fn shards<T: Send + 'static>(
         &self,
-        index: &str,
-        order: &'static str,
+        index: &'static ShardedIndex,
         until: Option<Timestamp>,
         limit: i32,
-    ) -> Result<Vec<(Vec<Waiting>, bool)>, StoreError> {
+        read: ReadEntry<T>,
+    ) -> Result<Vec<(Vec<T>, bool)>, StoreError> {
         let mut reads = tokio::task::JoinSet::new();
         for shard in 0..INDEX_SHARDS {
-            let (table, index) = (self.clone(), index.to_owned());
+            let table = self.clone();
             reads.spawn(async move {
-                let (entries, next) = table.shard_page(&index, order, shard, until, limit, None).await?;
+                let (entries, next) = table.shard_page(index, shard, until, limit, None, read).await?;
                 Ok::<_, StoreError>((entries, next.is_some()))
             });
         }
         reads.join_all().await.into_iter().collect()
     }
 
-    async fn shard_page(
+    async fn shard_page<T>(
         &self,
-        index: &str,
-        order: &'static str,
+        index: &ShardedIndex,
         shard: u64,
         until: Option<Timestamp>,
         limit: i32,
         start: Option<Item>,
-    ) -> Result<(Vec<Waiting>, Option<Item>), StoreError> {
+        read: ReadEntry<T>,
+    ) -> Result<(Vec<T>, Option<Item>), StoreError> {
         let until = until.unwrap_or(Timestamp::from_millis(u64::MAX));
         let answer = self
             .client
             .query()
             .table_name(&self.table)
-            .index_name(index)
+            .index_name(index.name)
             .key_condition_expression("#shard = :shard AND #order <= :until")
             .expression_attribute_names("#shard", name::SHARD)
-            .expression_attribute_names("#order", order)
+            .expression_attribute_names("#order", index.order)
             .expression_attribute_values(":shard", text(shard.to_string()))
             .expression_attribute_values(":until", millis(until))
             .set_exclusive_start_key(start)
@@ -432,12 +456,7 @@ impl JobTable {
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("DynamoDB", "Query index", error))?;
-        let entries = answer
-            .items()
-            .iter()
-            .filter_map(|item| readable(index_entry(item, order)))
-            .map(|(wait_at, job_id)| Waiting { wait_at, job_id })
-            .collect();
+        let entries = answer.items().iter().filter_map(|item| readable(read(item, index.order))).collect();
         Ok((entries, answer.last_evaluated_key))
     }
 
@@ -535,6 +554,11 @@ fn is_of_the_attempt_that_ended(job: &Job, command: &Command) -> bool {
     }
 }
 
+/// Entries of one shard that one look at the queue reads.
+fn queue_per_shard() -> i32 {
+    i32::try_from(POSITION_ENTRIES_MAX as u64 / INDEX_SHARDS).unwrap_or(100)
+}
+
 /// Our stamp, and the state still as we made it: the answer to an earlier try of this write was lost.
 fn own_or_refused(command: &Command, op: &Stamp, job: Job) -> Commit {
     if job.op == *op && command.has_made(&job) { Commit::Applied(job) } else { Commit::Refused(job) }
@@ -565,6 +589,23 @@ fn item_id(item: &Item) -> Result<JobId, StoreError> {
 fn index_entry(item: &Item, order: &'static str) -> Result<(Timestamp, JobId), StoreError> {
     let time = Reader(item).time(order).map_err(|_| unreadable(item, order))?;
     Ok((time, item_id(item)?))
+}
+
+/// An entry of the index `waiting`.
+fn waiting_entry(item: &Item, order: &'static str) -> Result<(Waiting, ModelName), StoreError> {
+    let (wait_at, job_id) = index_entry(item, order)?;
+    Ok((Waiting { wait_at, job_id }, item_model(item)?))
+}
+
+/// An entry of the index `due`: whether the job is being drawn, and by which model.
+fn live_entry(item: &Item, _: &'static str) -> Result<(bool, ModelName), StoreError> {
+    let status = Reader(item).text(name::STATUS).map_err(|_| unreadable(item, name::STATUS))?;
+    Ok((status == Status::Processing.as_str(), item_model(item)?))
+}
+
+fn item_model(item: &Item) -> Result<ModelName, StoreError> {
+    let model = Reader(item).parsed(name::MODEL, |text| ModelName::parse(text).ok());
+    model.map_err(|_| unreadable(item, name::MODEL))
 }
 
 /// A job's key in the index `by_user`.

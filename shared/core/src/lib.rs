@@ -23,6 +23,7 @@ pub mod outlook;
 pub mod pace;
 pub mod pool;
 pub mod position;
+pub mod queue;
 pub mod quota;
 pub mod request;
 pub mod retry;

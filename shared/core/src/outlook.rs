@@ -36,19 +36,37 @@ impl Outlook {
                 Some(Self { eta, reason: None })
             }
             Stage::Pending(pending) => {
-                let (starts_at, reason) = match turn {
-                    Some(turn) if turn.at > now && turn.at > pending.not_before => (turn.at, turn.reason),
-                    _ => (pending.not_before, pending.reason),
-                };
-                let rounds = match (turn, position) {
-                    (None, Some(position)) => position.place.saturating_sub(1) / DRAWN_AT_A_TIME,
-                    (Some(_), _) | (None, None) => 0,
-                };
-                let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-                let drawing = typical.saturating_mul(rounds.saturating_add(1));
-                let eta = starts_at.since(now).saturating_add(drawing);
-                Some(Self { eta, reason: Some(reason) })
+                let own = (pending.not_before, pending.reason);
+                let place = position.map_or(1, |position| position.place);
+                Some(Self::waiting(own, place, turn, typical, now))
             }
         }
+    }
+
+    /// Of a job that would be submitted now and be the `place`th in the queue, from 1.
+    pub fn of_next(place: u64, turn: Option<Turn>, typical: Duration, now: Timestamp) -> Self {
+        Self::waiting((now, WaitReason::Capacity), place, turn, typical, now)
+    }
+
+    /// `own` is what the record itself says: not before when, and for what it waits until then.
+    fn waiting(
+        own: (Timestamp, WaitReason),
+        place: u64,
+        turn: Option<Turn>,
+        typical: Duration,
+        now: Timestamp,
+    ) -> Self {
+        let (starts_at, reason) = match turn {
+            Some(turn) if turn.at > now && turn.at > own.0 => (turn.at, turn.reason),
+            _ => own,
+        };
+        let rounds = match turn {
+            None => place.saturating_sub(1) / DRAWN_AT_A_TIME,
+            // Its place is in its turn.
+            Some(_) => 0,
+        };
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+        let drawing = typical.saturating_mul(rounds.saturating_add(1));
+        Self { eta: starts_at.since(now).saturating_add(drawing), reason: Some(reason) }
     }
 }

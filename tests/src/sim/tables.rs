@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use darkroom_local_aws::Engine;
 use darkroom_template::Table;
+use serde_json::{Value, json};
 
 use super::call::{Answer, Call, of_write};
 use super::clause::{Clause, clauses, without};
@@ -119,6 +120,17 @@ impl Tables {
             self.seen.written().malformed = true;
         }
         answer
+    }
+
+    /// Puts an item as it is: no function has written it.
+    ///
+    /// # Errors
+    /// When the table refuses it.
+    pub(crate) fn put(&self, table: &str, item: &Value) -> anyhow::Result<()> {
+        let body = json!({"TableName": table, "Item": item}).to_string();
+        let (status, answer) = self.engine.answer("PutItem", body.as_bytes());
+        anyhow::ensure!(status == 200, "{answer}");
+        Ok(())
     }
 
     fn done(&self, call: &Call) -> Answer {

@@ -9,7 +9,7 @@ use axum::body::Body;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{ConfigError, Environment};
 use darkroom_core::limits::{HTTP_TIMEOUT, SWEEP, VISIBILITY_TIMEOUT, WORKER_TIMEOUT};
-use http::Request;
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 impl World {
     /// A new process of a function; `None` when the template's settings do not start it.
-    fn process<T>(
+    pub(crate) fn process<T>(
         &self,
         function: &'static str,
         start: impl FnOnce(&Environment<'_>, Clients) -> Result<T, ConfigError>,
@@ -125,9 +125,13 @@ impl World {
         let (process, router) = self.process(function, router)?;
         let answered = timeout(HTTP_TIMEOUT, process.run(router.oneshot(request))).await;
         process.kill();
-        let response = answered.ok()??.ok()?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.ok()?.to_bytes();
-        Some((status, serde_json::from_slice(&body).unwrap_or_default()))
+        read(answered.ok()??.ok()?).await
     }
+}
+
+/// The status and JSON of a response.
+pub(crate) async fn read(response: Response<Body>) -> Option<(u16, Value)> {
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.ok()?.to_bytes();
+    Some((status, serde_json::from_slice(&body).unwrap_or_default()))
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use darkroom::catalogue;
 use darkroom_aws::{random_fraction, random_stamp};
-use darkroom_core::id::UserId;
+use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::job::{Job, Stage};
-use darkroom_core::limits::{LEASE_MAX, SWEEP, VISIBILITY_TIMEOUT};
+use darkroom_core::limits::{INDEX_SHARDS, LEASE_MAX, SWEEP, VISIBILITY_TIMEOUT};
 use darkroom_core::model::ProviderName;
+use serde_json::json;
 use worker::Worker;
 
 use super::check::Check;
@@ -154,6 +155,29 @@ impl World {
     pub async fn grant(&self, user: &str, tokens: u64) -> anyhow::Result<()> {
         let op_id = random_stamp();
         self.0.own.ledger.grant(&UserId::parse(user)?, tokens, op_id.as_str(), right_now()).await?;
+        Ok(())
+    }
+
+    /// Lets so many more jobs of nobody's wait, since a millisecond each before the beginning: no more of them than their entries
+    /// in the index is made.
+    ///
+    /// # Errors
+    /// When the table refuses.
+    pub fn let_wait(&self, jobs: usize) -> anyhow::Result<()> {
+        let nobody = UserId::parse("nobody")?;
+        for number in 0..jobs {
+            let id = JobId::derive(&nobody, &IdempotencyKey::parse(&number.to_string())?);
+            let shard = id.number() % INDEX_SHARDS;
+            let since = started_at().as_millis() - 1 - number as u64;
+            let item = json!({
+                "pk": {"S": id},
+                "sk": {"S": "JOB"},
+                "shard": {"S": shard.to_string()},
+                "wait_at": {"N": since.to_string()},
+                "model": {"S": "darkroom-local"},
+            });
+            self.0.stores.tables().put("simulated-jobs", &item)?;
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod enumerate;
+mod queue;
 mod random;
 mod scenarios;
 
@@ -14,6 +15,7 @@ use anyhow::ensure;
 use darkroom_core::job::Status;
 use darkroom_tests::sim::{Plan, Seen, Settings, Step, World};
 use darkroom_tests::stand_in_gemini::{Latency, Settings as GeminiSettings};
+use tokio::runtime::Runtime;
 
 /// A job's deadline.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -57,19 +59,19 @@ fn settings(seed: u64, plan: Plan) -> Settings {
     }
 }
 
+/// One thread whose clock stands still while anything runs.
+fn runtime() -> Runtime {
+    // One picture is painted at a time: which of two is done first would be the machine's choice.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).max_blocking_threads(1).build().unwrap()
+}
+
 /// A run in which users do this.
 fn simulate(
     settings: Settings,
     users: impl AsyncFnOnce(&World) -> anyhow::Result<()>,
 ) -> anyhow::Result<Run> {
-    // One picture is painted at a time: which of two is done first would be the machine's choice.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let world = World::start(settings).await?;
         users(&world).await?;
         let settled = world.settle(PATIENCE).await;

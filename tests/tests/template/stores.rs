@@ -54,17 +54,13 @@ fn check_jobs_table(view: &View<'_>, faults: &mut Faults) {
     faults.same("stream of jobs", &request["StreamSpecification"], &stream);
     let wanted = ["pk S", "sk S", "shard S", "due_at N", "wait_at N", "user S", "created_at N"];
     faults.same("attributes of jobs", &attributes(request), &attribute_set(&wanted));
-    let index = |name: &str, hash: &str, range: &str| {
-        json!({
-            "IndexName": name,
-            "KeySchema": key_schema(hash, range),
-            "Projection": {"ProjectionType": "KEYS_ONLY"},
-        })
-    };
+    let index = |name: &str, hash: &str, range: &str, projection: Value| json!({"IndexName": name, "KeySchema": key_schema(hash, range), "Projection": projection});
+    // No prompt, and no user in what everybody is shown numbers of.
+    let with = |attributes: &[&str]| json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": attributes});
     let indexes = json!([
-        index("due", "shard", "due_at"),
-        index("waiting", "shard", "wait_at"),
-        index("by_user", "user", "created_at")
+        index("due", "shard", "due_at", with(&["model", "status"])),
+        index("waiting", "shard", "wait_at", with(&["model"])),
+        index("by_user", "user", "created_at", json!({"ProjectionType": "KEYS_ONLY"}))
     ]);
     faults.same("indexes of jobs", &request["GlobalSecondaryIndexes"], &indexes);
 }

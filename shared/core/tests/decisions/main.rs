@@ -17,6 +17,7 @@ mod outlook;
 mod pace;
 mod pool;
 mod position;
+mod queue;
 mod quota;
 mod request;
 mod sweep;

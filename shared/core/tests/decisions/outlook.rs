@@ -38,6 +38,23 @@ fn a_waiting_job_starts_at_the_later_of_its_record_and_its_turn() {
 }
 
 #[test]
+fn the_next_job_is_told_what_it_would_be_told_once_it_waits() {
+    let turn = |second, reason| Some(Turn { at: at(second), reason, is_firm: true });
+    for (place, turn) in [
+        (1, None),
+        (11, None),
+        (1_001, None),
+        (11, turn(NOW - 1, Quota)),
+        (11, turn(160, Quota)),
+        (1, turn(160, BreakerOpen)),
+    ] {
+        let job = job(0, pending(at(NOW), at(NOW)));
+        let waits = Outlook::of(&job, Some(Position { place, exact: false }), turn, TYPICAL, at(NOW));
+        assert_eq!(Some(Outlook::of_next(place, turn, TYPICAL, at(NOW))), waits, "{place} {turn:?}");
+    }
+}
+
+#[test]
 fn a_job_that_is_drawn_has_the_rest_of_the_usual_time_and_a_settled_one_has_none() {
     let under_way = job(1, processing(at(300)));
     for (now, eta) in [(1, 10), (5, 6), (11, 0), (60, 0)] {

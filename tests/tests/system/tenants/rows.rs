@@ -43,7 +43,7 @@ const fn row(
     Row { route, function, method, path, shows }
 }
 
-pub(super) const ROWS: [Row; 9] = [
+pub(super) const ROWS: [Row; 10] = [
     row("POST /v1/jobs", "submit", "POST", "/v1/jobs", Shows::Made),
     row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
     row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
@@ -51,6 +51,7 @@ pub(super) const ROWS: [Row; 9] = [
     row("GET /v1/account", "api", "GET", "/v1/account", Shows::CallersOwn),
     row("GET /v1/account/entries", "api", "GET", "/v1/account/entries", Shows::CallersOwn),
     row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),
+    row("GET /v1/queue", "api", "GET", "/v1/queue", Shows::SignedIn),
     row("GET /health", "api", "GET", "/health", Shows::Everybody),
     row("$default", "api", "GET", "/v1/jobs/{id}/image", Shows::Nothing),
 ];

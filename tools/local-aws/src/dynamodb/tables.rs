@@ -1,5 +1,7 @@
 //! Making tables as a definition asks, and bringing older ones up to it.
 
+use std::collections::BTreeSet;
+
 use dynoxide::{Database, DynoxideError};
 use serde_json::{Map, Value, json};
 
@@ -103,16 +105,19 @@ impl Table<'_> {
         for index in indexes(wanted.get("GlobalSecondaryIndexes")) {
             let same_name = |other: &&Value| other.get("IndexName") == index.get("IndexName");
             match indexes(present.get("GlobalSecondaryIndexes")).iter().find(same_name) {
-                Some(other) if other.get("KeySchema") == index.get("KeySchema") => {}
-                Some(_) => {
+                Some(other) if other.get("KeySchema") != index.get("KeySchema") => {
                     return Err(
                         self.differs(format!("index {}", index.get("IndexName").unwrap_or(&Value::Null)))
                     );
                 }
-                None => self.update(json!({
-                    "AttributeDefinitions": wanted.get("AttributeDefinitions"),
-                    "GlobalSecondaryIndexUpdates": [{"Create": index}],
-                }))?,
+                Some(other) if projection(other) == projection(index) => {}
+                // What it carries cannot change in place; it is made anew from the table.
+                Some(other) => {
+                    let delete = json!({"Delete": {"IndexName": other.get("IndexName")}});
+                    self.update(json!({"GlobalSecondaryIndexUpdates": [delete]}))?;
+                    self.add_index(wanted, index)?;
+                }
+                None => self.add_index(wanted, index)?,
             }
         }
         let stream = wanted.get("StreamSpecification");
@@ -120,6 +125,13 @@ impl Table<'_> {
             self.update(json!({"StreamSpecification": stream}))?;
         }
         Ok(())
+    }
+
+    fn add_index(&self, wanted: &Map<String, Value>, index: &Value) -> Result<(), EnsureError> {
+        self.update(json!({
+            "AttributeDefinitions": wanted.get("AttributeDefinitions"),
+            "GlobalSecondaryIndexUpdates": [{"Create": index}],
+        }))
     }
 
     fn update(&self, mut change: Value) -> Result<(), EnsureError> {
@@ -158,6 +170,14 @@ impl Table<'_> {
     fn request<T: serde::de::DeserializeOwned>(&self, request: Value) -> Result<T, EnsureError> {
         serde_json::from_value(request).map_err(|error| self.refused(error))
     }
+}
+
+/// What an index carries beside its keys.
+fn projection(index: &Value) -> (Option<&Value>, BTreeSet<&str>) {
+    let projection = index.get("Projection");
+    let attributes = projection.and_then(|projection| projection.get("NonKeyAttributes")?.as_array());
+    let names = attributes.into_iter().flatten().filter_map(Value::as_str).collect();
+    (projection.and_then(|projection| projection.get("ProjectionType")), names)
 }
 
 fn indexes(list: Option<&Value>) -> &[Value] {
@@ -236,6 +256,32 @@ mod tests {
         assert_eq!(table["GlobalSecondaryIndexes"][0]["IndexName"], "due");
         assert_eq!(table["StreamSpecification"]["StreamViewType"], "NEW_AND_OLD_IMAGES");
         assert_eq!(ttl(&database).as_deref(), Some("expires_at"));
+    }
+
+    #[test]
+    fn an_index_that_carries_more_is_made_anew_with_what_the_table_holds() {
+        let database = Database::memory().unwrap();
+        ensure(&database, with_due_index_and_stream(), None).unwrap();
+        let item = json!({"pk": {"S": "a"}, "sk": {"S": "JOB"}, "due_shard": {"N": "1"}, "due_at": {"N": "5"},
+                          "model": {"S": "m"}, "prompt": {"S": "p"}});
+        let put = json!({"TableName": "jobs", "Item": item});
+        database.put_item(serde_json::from_value(put).unwrap()).unwrap();
+        let mut wanted = with_due_index_and_stream();
+        wanted["GlobalSecondaryIndexes"][0]["Projection"] =
+            json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": ["model"]});
+        for _ in 0..2 {
+            ensure(&database, wanted.clone(), None).unwrap();
+            let query = json!({
+                "TableName": "jobs",
+                "IndexName": "due",
+                "KeyConditionExpression": "due_shard = :shard",
+                "ExpressionAttributeValues": {":shard": {"N": "1"}},
+            });
+            let found = database.query(serde_json::from_value(query).unwrap()).unwrap();
+            let found = serde_json::to_value(found).unwrap();
+            assert_eq!(found["Items"][0]["model"], json!({"S": "m"}), "{found}");
+            assert_eq!(found["Items"][0]["prompt"], Value::Null, "{found}");
+        }
     }
 
     #[test]
