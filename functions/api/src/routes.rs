@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use darkroom_aws::{
     Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError,
 };
@@ -13,7 +13,7 @@ use darkroom_edge::{Problem, method_not_allowed, not_found};
 use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::queue::WaitingCache;
-use crate::{account, health, jobs};
+use crate::{account, health, jobs, metadata};
 
 /// What the routes need.
 pub struct Api {
@@ -37,6 +37,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs", get(jobs::list).post(method_not_allowed))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/metadata", patch(metadata::merge))
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))

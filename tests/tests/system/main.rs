@@ -11,6 +11,7 @@ mod forge;
 mod gemini;
 mod health;
 mod key_pool;
+mod metadata;
 mod old_records;
 mod openai;
 mod outlook;
