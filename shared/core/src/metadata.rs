@@ -91,6 +91,14 @@ impl Metadata {
         &self.text
     }
 
+    /// The object for a hash that must never change: as its text, but fractions by their bits, because how they are written
+    /// differs between releases of serde_json.
+    pub(crate) fn canonical(&self) -> String {
+        let mut text = String::new();
+        write_members(&self.members, &mut text);
+        text
+    }
+
     /// Whether it has no member.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -120,6 +128,35 @@ impl MetadataPatch {
         };
         not_too_deep(&members, "")?;
         Ok(Self(members))
+    }
+}
+
+fn write_members(members: &Map<String, Value>, text: &mut String) {
+    text.push('{');
+    for (name, value) in members {
+        *text += &Value::from(name.as_str()).to_string();
+        text.push(':');
+        write_value(value, text);
+        text.push(',');
+    }
+    text.push('}');
+}
+
+fn write_value(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(members) => write_members(members, text),
+        Value::Array(values) => {
+            text.push('[');
+            for value in values {
+                write_value(value, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        Value::Number(number) if number.is_f64() => {
+            *text += &format!("#{:x}", number.as_f64().unwrap_or_default().to_bits());
+        }
+        other => *text += &other.to_string(),
     }
 }
 

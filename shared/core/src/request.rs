@@ -261,8 +261,9 @@ impl JobRequest {
             deadline.as_deref().unwrap_or_default(),
         ];
         // A request without any hashes as it did before there were metadata.
+        let metadata = self.metadata.canonical();
         if !self.metadata.is_empty() {
-            parts.push(self.metadata.text());
+            parts.push(&metadata);
         }
         let hash = base32(&digest(&parts));
         hash.get(..26).unwrap_or_default().to_owned()
