@@ -15,6 +15,7 @@ mod anatomy;
 mod functions;
 mod image;
 mod list_query;
+mod metadata_patch;
 pub mod provider;
 mod queue_message;
 mod submit_body;
@@ -41,6 +42,8 @@ pub struct Target {
 pub const SUBMIT_BODY: Target = Target { name: "submit_body", run: submit_body::run };
 /// The query strings of the lists, their cursors above all: `jobs?…`, `entries?…` or `job?…`.
 pub const LIST_QUERY: Target = Target { name: "list_query", run: list_query::run };
+/// The body of `PATCH /v1/jobs/{id}/metadata`.
+pub const METADATA_PATCH: Target = Target { name: "metadata_patch", run: metadata_patch::run };
 /// The body of a message in the queue.
 pub const QUEUE_MESSAGE: Target = Target { name: "queue_message", run: queue_message::run };
 /// An answer of Gemini: a line with its status and perhaps its `retry-after`, then its body.
@@ -53,5 +56,13 @@ pub const FORGE_ANSWER: Target = Target { name: "forge_answer", run: provider::f
 pub const IMAGE: Target = Target { name: "image", run: image::run };
 
 /// Every target.
-pub const TARGETS: [Target; 7] =
-    [SUBMIT_BODY, LIST_QUERY, QUEUE_MESSAGE, GEMINI_ANSWER, OPENAI_ANSWER, FORGE_ANSWER, IMAGE];
+pub const TARGETS: [Target; 8] = [
+    SUBMIT_BODY,
+    LIST_QUERY,
+    METADATA_PATCH,
+    QUEUE_MESSAGE,
+    GEMINI_ANSWER,
+    OPENAI_ANSWER,
+    FORGE_ANSWER,
+    IMAGE,
+];

@@ -270,6 +270,18 @@ impl App {
         self.send("POST", path, &[("authorization", &format!("Bearer {user}"))], None).await
     }
 
+    /// Merges a patch into a job's metadata as a user.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn patch(&self, user: &str, id: &str, changes: &Value) -> anyhow::Result<Answer> {
+        let authorization = format!("Bearer {user}");
+        let headers =
+            [("authorization", authorization.as_str()), ("content-type", "application/merge-patch+json")];
+        let path = format!("/v1/jobs/{id}/metadata");
+        self.send("PATCH", &path, &headers, Some(changes.to_string().into_bytes())).await
+    }
+
     /// Waits until a job has ended and returns it.
     ///
     /// # Errors

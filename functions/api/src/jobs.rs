@@ -8,12 +8,13 @@ use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use darkroom_aws::{Commit, StoreError, now, random_stamp};
+use darkroom_aws::{Commit, Kept, StoreError, now, random_stamp};
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{ConversationId, JobId, UserId};
 use darkroom_core::job::{Job, Outcome, Stage, Status};
 use darkroom_core::lifecycle::{Command, End, expires_at};
 use darkroom_core::limits::SETTLE_PATIENCE;
+use darkroom_core::metadata::JobMetadata;
 use darkroom_core::model::Model;
 use darkroom_core::outlook::Outlook;
 use darkroom_core::position::Position;
@@ -53,9 +54,9 @@ pub(crate) async fn show(
     let wait_until = now().plus(Duration::from_secs(wait.unwrap_or(0)));
     let mut first = None;
     loop {
-        let job = api.owned(&user, &id, language).await?;
+        let (job, metadata) = api.owned_with_metadata(&user, &id, language).await?;
         let position = api.waiting.position(&job).await.map_err(|error| unavailable(&error, language))?;
-        let tag = etag(&job, position, language, now());
+        let tag = etag(&job, &metadata, position, language, now());
         let changed = match (known, &first) {
             (Some(known), _) => !matches(known, &tag),
             (None, Some(first)) => tag != *first,
@@ -67,8 +68,8 @@ pub(crate) async fn show(
             return Ok((StatusCode::NOT_MODIFIED, cache_headers(tag)).into_response());
         }
         if changed || settled || over {
-            let body =
-                api.view(&job, position, language).await.map_err(|error| unavailable(&error, language))?;
+            let body = api.view(&job, metadata, position, language).await;
+            let body = body.map_err(|error| unavailable(&error, language))?;
             return Ok((cache_headers(tag), Json(body)).into_response());
         }
         first.get_or_insert(tag);
@@ -162,13 +163,37 @@ impl Api {
         let not_found = || Problem::new(ErrorCode::NotFound, language);
         let id = JobId::parse(id).map_err(|_| not_found())?;
         let job = self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))?;
-        job.filter(|job| job.user == *user && !job.is_expired(now())).ok_or_else(not_found)
+        job.filter(|job| is_theirs(job, user)).ok_or_else(not_found)
+    }
+
+    /// The same, with its metadata.
+    pub(crate) async fn owned_with_metadata(
+        &self,
+        user: &UserId,
+        id: &str,
+        language: Language,
+    ) -> Result<(Job, JobMetadata), Problem> {
+        let not_found = || Problem::new(ErrorCode::NotFound, language);
+        let id = JobId::parse(id).map_err(|_| not_found())?;
+        let found = self.jobs.get_with_metadata(&id).await.map_err(|error| unavailable(&error, language))?;
+        found.filter(|(job, _)| is_theirs(job, user)).ok_or_else(not_found)
     }
 
     async fn answer(&self, job: &Job, language: Language) -> Result<Response, Problem> {
+        let metadata = self.jobs.metadata(job).await.map_err(|error| unavailable(&error, language))?;
+        self.answer_with(job, metadata, language).await
+    }
+
+    /// The whole job as `GET` shows it, with these metadata.
+    pub(crate) async fn answer_with(
+        &self,
+        job: &Job,
+        metadata: JobMetadata,
+        language: Language,
+    ) -> Result<Response, Problem> {
         let answer = async {
             let position = self.waiting.position(job).await?;
-            self.view(job, position, language).await
+            self.view(job, metadata, position, language).await
         };
         answer
             .await
@@ -179,6 +204,7 @@ impl Api {
     async fn view(
         &self,
         job: &Job,
+        metadata: JobMetadata,
         position: Option<Position>,
         language: Language,
     ) -> Result<serde_json::Value, StoreError> {
@@ -186,14 +212,14 @@ impl Api {
             Some(_) => None,
             None => self.jobs.long_prompt(&job.id).await?,
         };
-        self.view_with(job, position, long_prompt, language).await
+        self.view_with(job, position, Kept { long_prompt, metadata }, language).await
     }
 
     async fn view_with(
         &self,
         job: &Job,
         position: Option<Position>,
-        long_prompt: Option<darkroom_core::request::Prompt>,
+        kept: Kept,
         language: Language,
     ) -> Result<serde_json::Value, StoreError> {
         let at = now();
@@ -212,19 +238,26 @@ impl Api {
         };
         let typical = model.map(Model::typical).unwrap_or_default();
         let outlook = Outlook::of(job, position, turn, typical, at);
-        Ok(JobView { long_prompt, position, outlook, image_url }.render(job, language))
+        let Kept { long_prompt, metadata } = kept;
+        let view = JobView { long_prompt, metadata: metadata.value, position, outlook, image_url };
+        Ok(view.render(job, language))
     }
 
     async fn views(&self, jobs: &[Job], language: Language) -> Result<Vec<serde_json::Value>, StoreError> {
-        let long: Vec<_> = jobs.iter().filter(|job| job.order.prompt.is_none()).map(|job| &job.id).collect();
-        let mut prompts = self.jobs.long_prompts(&long).await?;
+        let mut kept = self.jobs.beside(jobs).await?;
         let mut views = Vec::with_capacity(jobs.len());
         for job in jobs {
             let position = self.waiting.position(job).await?;
-            views.push(self.view_with(job, position, prompts.remove(&job.id), language).await?);
+            let kept = kept.remove(&job.id).unwrap_or_default();
+            views.push(self.view_with(job, position, kept, language).await?);
         }
         Ok(views)
     }
+}
+
+/// Whether a job is there for this caller.
+fn is_theirs(job: &Job, user: &UserId) -> bool {
+    job.user == *user && !job.is_expired(now())
 }
 
 /// A 304 carries what its 200 would have (RFC 9110 §15.4.5).
@@ -243,14 +276,20 @@ fn image_key(job: &Job) -> Option<&str> {
     }
 }
 
-/// Changes with the version, the place in the queue, the language of the texts and, with a picture, every ten minutes:
-/// so that a 304 never leaves a caller with a link that is about to end.
-fn etag(job: &Job, position: Option<Position>, language: Language, at: Timestamp) -> String {
+/// Changes with the versions of record and metadata, the place in the queue, the language of the texts and, with a
+/// picture, every ten minutes: so that a 304 never leaves a caller with a link that is about to end.
+fn etag(
+    job: &Job,
+    metadata: &JobMetadata,
+    position: Option<Position>,
+    language: Language,
+    at: Timestamp,
+) -> String {
     let place = position
         .map_or_else(String::new, |position| format!("-p{}{}", position.place, u8::from(position.exact)));
     let clock =
         image_key(job).map_or_else(String::new, |_| format!("-t{}", at.as_seconds() / LINK_CLOCK_SECONDS));
-    format!("\"v{}{place}{clock}-{}\"", job.version, language.tag())
+    format!("\"v{}-m{}{place}{clock}-{}\"", job.version, metadata.version, language.tag())
 }
 
 /// `If-None-Match` (RFC 9110 §13.1.2): a list of tags, compared weakly, or `*`.

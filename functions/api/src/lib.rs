@@ -4,6 +4,7 @@ mod account;
 mod forecast;
 mod health;
 mod jobs;
+mod metadata;
 mod overview;
 mod query;
 mod queue;

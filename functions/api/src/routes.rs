@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use darkroom_aws::{
     Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError,
 };
@@ -14,7 +14,7 @@ use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
 use crate::queue::WaitingCache;
-use crate::{account, health, jobs, overview};
+use crate::{account, health, jobs, metadata, overview};
 
 /// What the routes need.
 pub struct Api {
@@ -39,6 +39,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs", get(jobs::list).post(method_not_allowed))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/metadata", patch(metadata::merge))
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))

@@ -11,14 +11,15 @@ use axum::routing::post;
 use axum::{Json, Router};
 use darkroom_aws::config::SubmitRules;
 use darkroom_aws::{
-    Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, now, random_stamp, read_clock,
+    Beside, Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, now, random_stamp, read_clock,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::job::{Job, Order, Submission, WaitReason};
 use darkroom_core::ledger::LedgerError;
-use darkroom_core::lifecycle::{Command, expires_at};
+use darkroom_core::lifecycle::{Command, beside_expires_at};
 use darkroom_core::limits::{PROMPT_INLINE_BYTES_MAX, SETTLE_PATIENCE};
+use darkroom_core::metadata::Metadata;
 use darkroom_core::model::{Choice, Model, choose};
 use darkroom_core::outlook::Outlook;
 use darkroom_core::pace::Turn;
@@ -76,6 +77,7 @@ async fn post_job(
     let id = JobId::derive(&user, &key);
     let shown = |request: &JobRequest| Shown {
         prompt: request.prompt.clone(),
+        metadata: request.metadata.clone(),
         model: None,
         open_until: None,
         at,
@@ -105,7 +107,7 @@ async fn post_job(
     let shown = Shown { model: Some(model), open_until, ..shown };
     match created.map_err(|error| unavailable(&error, language))? {
         Created::New(job) => Ok(shown.accepted(&job)),
-        Created::Existing(job) => shown.replayed(&job, &hash),
+        Created::Existing(job) => submit.replay(&job, &hash, shown).await,
         Created::Refused(refusal) => Err(refused(&refusal, language)),
     }
 }
@@ -120,11 +122,15 @@ impl Submit {
         model: &Model,
         at: Timestamp,
     ) -> Result<Created, StoreError> {
+        let metadata = request.metadata.clone();
         let (order, long) = self.order(request, model, at);
-        let body_expires_at = expires_at(order.deadline_at, self.rules.ttl_days + 1);
         let job = Job::submitted(Submission { id, user, order, op: random_stamp() }, self.rules.wake);
-        let long = long.as_ref().map(|prompt| (prompt, body_expires_at));
-        let created = self.jobs.create(job, long, self.rules.inflight_max).await?;
+        let beside = Beside {
+            long_prompt: long.as_ref(),
+            metadata: (!metadata.is_empty()).then_some(&metadata),
+            expires_at: beside_expires_at(&job, self.rules.ttl_days),
+        };
+        let created = self.jobs.create(job, Some(beside), self.rules.inflight_max).await?;
         if let Created::New(job) = &created {
             self.send(job, at).await;
             tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
@@ -172,9 +178,18 @@ impl Submit {
         refusal: Problem,
     ) -> Result<Response, Problem> {
         match self.jobs.get(&id).await.map_err(|error| unavailable(&error, shown.language))? {
-            Some(job) if !job.is_expired(shown.at) => shown.replayed(&job, &request.hash()),
+            Some(job) if !job.is_expired(shown.at) => self.replay(&job, &request.hash(), shown).await,
             _ => Err(refusal),
         }
+    }
+
+    /// The job that this key made before, with its metadata as they are now.
+    async fn replay(&self, job: &Job, hash: &str, shown: Shown<'_>) -> Result<Response, Problem> {
+        if job.order.request_hash != hash {
+            return Err(Problem::new(ErrorCode::IdempotencyMismatch, shown.language));
+        }
+        let kept = self.jobs.metadata(job).await.map_err(|error| unavailable(&error, shown.language))?;
+        Ok(Shown { metadata: kept.value, ..shown }.replayed(job))
     }
 }
 
@@ -193,6 +208,7 @@ fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
 struct Shown<'a> {
     /// The request's: the record has none of its own when it is long, and its hash says that it is the same.
     prompt: Prompt,
+    metadata: Metadata,
     model: Option<&'a Model>,
     /// Until when no call is made for it.
     open_until: Option<Timestamp>,
@@ -206,20 +222,21 @@ impl Shown<'_> {
         (StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, self.body(job)).into_response()
     }
 
-    /// The job that this key made before. A finished one is shown without a link to its picture: this function may not
-    /// read pictures.
-    fn replayed(self, job: &Job, hash: &str) -> Result<Response, Problem> {
-        if job.order.request_hash != hash {
-            return Err(Problem::new(ErrorCode::IdempotencyMismatch, self.language));
-        }
+    /// A finished job is shown without a link to its picture: this function may not read pictures.
+    fn replayed(self, job: &Job) -> Response {
         let headers = [(LOCATION, format!("/v1/jobs/{}", job.id)), (IDEMPOTENT_REPLAYED, "true".to_owned())];
-        Ok((StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, self.body(job)).into_response())
+        (StatusCode::ACCEPTED, [VARY_LANGUAGE], headers, self.body(job)).into_response()
     }
 
     fn body(self, job: &Job) -> Json<serde_json::Value> {
         let turn = self.open_until.map(|at| Turn { at, reason: WaitReason::BreakerOpen, is_firm: false });
         let outlook = self.model.and_then(|model| Outlook::of(job, None, turn, model.typical(), self.at));
-        let view = JobView { long_prompt: Some(self.prompt), outlook, ..JobView::default() };
+        let view = JobView {
+            long_prompt: Some(self.prompt),
+            metadata: self.metadata,
+            outlook,
+            ..JobView::default()
+        };
         Json(view.render(job, self.language))
     }
 }

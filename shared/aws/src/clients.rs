@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::region::Region;
-use darkroom_core::limits::{AFTER_CALL, WORKER_SETTLE_PATIENCE};
+use darkroom_core::limits::{AFTER_CALL, HTTP_TIMEOUT, METADATA_PATIENCE, WORKER_SETTLE_PATIENCE};
 
 use crate::config::{ConfigError, Environment};
 use crate::server_time::ServerTime;
@@ -100,6 +100,8 @@ const _: () = {
     let (storing, patience) = (OPERATION_TIMEOUT.as_secs(), WORKER_SETTLE_PATIENCE.as_secs());
     let settling = if patience > storing { patience } else { storing };
     assert!(storing + settling <= AFTER_CALL.as_secs(), "both fit in what a worker keeps for them");
+    let last_patch = METADATA_PATIENCE.as_secs() + OPERATION_TIMEOUT.as_secs();
+    assert!(last_patch < HTTP_TIMEOUT.as_secs(), "a patch is over before its function");
 };
 /// Tries of reads and stamped writes.
 const TRIES: u32 = 3;

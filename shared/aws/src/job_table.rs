@@ -20,21 +20,22 @@ use darkroom_core::retry::Patience;
 use darkroom_core::time::Timestamp;
 use futures::future::BoxFuture;
 
-use crate::attributes::{Item, Reader, millis, number, text};
+use crate::attributes::{Item, Reader, millis, text};
 use crate::error::{StoreError, is_conflict};
 use crate::expression::Expression;
 use crate::items::job::{from_item, name, to_item};
 use crate::job_write::job_write;
 use crate::keys::{Key, PK, SK, readable_key};
 use crate::ledger_table::LedgerTable;
+use crate::metadata_table::Beside;
 use crate::transaction::{self, Outcome, Refusal};
 use crate::tries::Tries;
 
 /// The jobs, and the ledger that their transactions also write.
 #[derive(Clone, Debug)]
 pub struct JobTable {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
     ledger: LedgerTable,
 }
 
@@ -105,13 +106,13 @@ impl JobTable {
         Self { client, table, ledger }
     }
 
-    /// Makes the job once and sets its price aside, in one transaction; a long prompt is kept beside the record until
-    /// its time. Idempotent: the same job again is [`Created::Existing`], as long as its record has not expired at the
-    /// new job's time of creation.
+    /// Makes the job once and sets its price aside, in one transaction, with what is kept beside its record. Idempotent:
+    /// the same job again is [`Created::Existing`], as long as its record has not expired at the new job's time of
+    /// creation.
     pub async fn create(
         &self,
         job: Job,
-        long_prompt: Option<(&Prompt, Timestamp)>,
+        beside: Option<Beside<'_>>,
         inflight_max: u64,
     ) -> Result<Created, StoreError> {
         let cost: Tokens = job.order.cost;
@@ -119,13 +120,8 @@ impl JobTable {
             transaction::put_if_absent_or_expired(&self.table, to_item(&job), job.order.created_at)?,
             self.ledger.hold(&job.user, cost, inflight_max)?,
         ];
-        if let Some((prompt, expires_at)) = long_prompt {
-            let mut body = Key::Body(&job.id).attributes();
-            body.insert(name::PROMPT.to_owned(), text(prompt.reveal()));
-            body.insert(name::TTL.to_owned(), number(expires_at.as_seconds()));
-            // The record's condition, in this transaction, guards it too. The prompt of an expired or deleted record
-            // whose key is used again is replaced.
-            actions.push(transaction::put(&self.table, body)?);
+        if let Some(beside) = beside {
+            actions.extend(beside.puts(&self.table, &job)?);
         }
         let sent =
             transaction::write(&self.client, "TransactWriteItems submit", actions, Patience::Tries).await?;
@@ -244,13 +240,6 @@ impl JobTable {
         prompt(&item).map(Some)
     }
 
-    /// The prompts that are kept beside these records. One that cannot be read is logged and left out.
-    pub async fn long_prompts(&self, ids: &[&JobId]) -> Result<HashMap<JobId, Prompt>, StoreError> {
-        let items = self.batch_get(&ids.iter().copied().collect(), Key::Body).await?;
-        let read = |item| Ok((item_id(item)?, prompt(item)?));
-        Ok(items.iter().filter_map(|item| readable(read(item))).collect())
-    }
-
     /// Ids of jobs due until `until`, oldest first, as the index lists them: a hint, to be read again.
     /// `complete` tells whether that was all.
     pub async fn due(&self, until: Timestamp) -> Result<(Vec<JobId>, bool), StoreError> {
@@ -346,7 +335,9 @@ impl JobTable {
     /// The records of these ids, strongly consistent, each once, in the order asked. Absent ones are left out, and so is
     /// one that cannot be read, which is logged: it must not stop the others.
     pub async fn read_many(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
-        let items = self.batch_get(&ids.iter().collect(), Key::Job).await?;
+        let distinct: BTreeSet<_> = ids.iter().collect();
+        let keys = distinct.into_iter().map(|id| Key::Job(id).attributes()).collect();
+        let items = self.batch_get(keys).await?;
         let mut found: HashMap<JobId, Job> =
             items.iter().filter_map(|item| readable(read(item))).map(|job| (job.id.clone(), job)).collect();
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
@@ -460,7 +451,7 @@ impl JobTable {
         Ok((entries, answer.last_evaluated_key))
     }
 
-    async fn get_item(&self, key: Key<'_>) -> Result<Option<Item>, StoreError> {
+    pub(crate) async fn get_item(&self, key: Key<'_>) -> Result<Option<Item>, StoreError> {
         self.client
             .get_item()
             .table_name(&self.table)
@@ -472,14 +463,9 @@ impl JobTable {
             .map_err(|error| StoreError::from_sdk("DynamoDB", "GetItem job", error))
     }
 
-    /// BatchGetItem in chunks; keys that the store left unprocessed are asked again with jitter. A set, because
-    /// DynamoDB refuses a call that names a key twice.
-    async fn batch_get<'a>(
-        &self,
-        ids: &BTreeSet<&'a JobId>,
-        key: impl Fn(&'a JobId) -> Key<'a>,
-    ) -> Result<Vec<Item>, StoreError> {
-        let keys: Vec<_> = ids.iter().map(|id| key(id).attributes()).collect();
+    /// BatchGetItem in chunks, strongly consistent; keys that the store left unprocessed are asked again with jitter. Each
+    /// key once: DynamoDB refuses a call that names one twice.
+    pub(crate) async fn batch_get(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(BATCH_GET_MAX) {
             let (mut left, mut tries) = (chunk.to_vec(), Tries::new(Patience::Tries));
@@ -564,13 +550,13 @@ fn own_or_refused(command: &Command, op: &Stamp, job: Job) -> Commit {
     if job.op == *op && command.has_made(&job) { Commit::Applied(job) } else { Commit::Refused(job) }
 }
 
-fn read(item: &Item) -> Result<Job, StoreError> {
+pub(crate) fn read(item: &Item) -> Result<Job, StoreError> {
     from_item(item)
         .map_err(|problem| StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() })
 }
 
 /// What could be read; what could not is logged and left out.
-fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
+pub(crate) fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
     read.inspect_err(|error| tracing::error!(error = %error, "left out: run `darkroom tokens audit`")).ok()
 }
 
@@ -581,7 +567,7 @@ fn unreadable(item: &Item, attribute: &str) -> StoreError {
     }
 }
 
-fn item_id(item: &Item) -> Result<JobId, StoreError> {
+pub(crate) fn item_id(item: &Item) -> Result<JobId, StoreError> {
     Reader(item).parsed(PK, |text| JobId::parse(text).ok()).map_err(|_| unreadable(item, PK))
 }
 
@@ -616,7 +602,7 @@ fn user_entry(user: &UserId, created_at: Timestamp, id: &JobId) -> Item {
     key
 }
 
-fn prompt(item: &Item) -> Result<Prompt, StoreError> {
+pub(crate) fn prompt(item: &Item) -> Result<Prompt, StoreError> {
     let stored = Reader(item).text(name::PROMPT).map_err(|_| unreadable(item, name::PROMPT))?;
     Ok(Prompt::from_stored(stored.to_owned()))
 }

@@ -19,6 +19,8 @@ pub(crate) enum Key<'a> {
     Job(&'a JobId),
     /// jobs. A prompt too long for the record. Written once by submit. `<job id>` / `BODY`.
     Body(&'a JobId),
+    /// jobs. Metadata, once there are any. Written by submit and api (patches); mutable. `<job id>` / `META`.
+    Metadata(&'a JobId),
     /// ledger. A user's balance; mutable. `<user>` / `BAL`.
     Balance(&'a UserId),
     /// ledger. How a job's hold ended; immutable, the same key for capture and refund. `<user>` / `E#<ticket>#SETTLE`.
@@ -66,6 +68,7 @@ impl Key<'_> {
         match self {
             Self::Job(id) => (id.to_string(), "JOB".to_owned()),
             Self::Body(id) => (id.to_string(), "BODY".to_owned()),
+            Self::Metadata(id) => (id.to_string(), "META".to_owned()),
             Self::Balance(user) => (user.to_string(), "BAL".to_owned()),
             Self::Settle(user, ticket) => {
                 (user.to_string(), format!("{SETTLE_PREFIX}{}#SETTLE", ticket.as_str()))

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    CancellationReason, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::retry::Patience;
@@ -43,7 +43,16 @@ pub(crate) async fn write(
     actions: Vec<TransactWriteItem>,
     patience: Patience,
 ) -> Result<Outcome, StoreError> {
-    let mut tries = Tries::new(patience);
+    write_in(client, operation, actions, &mut Tries::new(patience)).await
+}
+
+/// The same within tries that others are counted in, too.
+pub(crate) async fn write_in(
+    client: &Client,
+    operation: &'static str,
+    actions: Vec<TransactWriteItem>,
+    tries: &mut Tries,
+) -> Result<Outcome, StoreError> {
     loop {
         let call = client.transact_write_items().set_transact_items(Some(actions.clone())).send();
         let Err(error) = tries.send(Box::pin(call)).await else { return Ok(Outcome::Applied) };
@@ -101,6 +110,19 @@ pub(crate) fn update(table: &str, key: Item, write: Expression) -> Result<Transa
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build()
         .map(|update| TransactWriteItem::builder().update(update).build())
+        .map_err(|error| not_built(&error))
+}
+
+/// A condition of an item that is not written, as an action.
+pub(crate) fn check(table: &str, key: Item, condition: Expression) -> Result<TransactWriteItem, StoreError> {
+    ConditionCheck::builder()
+        .table_name(table)
+        .set_key(Some(key))
+        .condition_expression(condition.condition())
+        .set_expression_attribute_names(Some(condition.names))
+        .set_expression_attribute_values(Some(condition.values))
+        .build()
+        .map(|check| TransactWriteItem::builder().condition_check(check).build())
         .map_err(|error| not_built(&error))
 }
 

@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod limits;
 pub mod message;
+pub mod metadata;
 pub mod model;
 pub mod outlook;
 pub mod pace;

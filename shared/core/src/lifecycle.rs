@@ -516,6 +516,16 @@ pub fn expires_at(now: Timestamp, ttl_days: u64) -> Timestamp {
     Timestamp::from_millis(exact.as_seconds() * 1000)
 }
 
+/// When what is kept beside a record may be deleted: later than the record, whenever that ends or ended.
+pub fn beside_expires_at(job: &Job, ttl_days: u64) -> Timestamp {
+    // Deadline, lease and two sweeps are over within the day.
+    let whenever = expires_at(job.order.deadline_at, ttl_days.saturating_add(1));
+    match &job.stage {
+        Stage::Settled(settled) => whenever.max(expires_at(settled.expires_at, 1)),
+        Stage::Pending(_) | Stage::Processing(_) => whenever,
+    }
+}
+
 /// When the sweeper looks again at a job whose message was sent again `wakes` times (from 1) at `sent_at`: four
 /// times later each, so that a backlog is not multiplied, and after the last only when the job's time is over.
 pub fn next_wake(wakes: u32, sent_at: Timestamp, wake: std::time::Duration, over_at: Timestamp) -> Timestamp {

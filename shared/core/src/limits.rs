@@ -9,6 +9,14 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// A prompt up to this long is kept in the job record itself, which stays within one write unit (1 KB) unless the
 /// user's id is unusually long.
 pub const PROMPT_INLINE_BYTES_MAX: usize = 512;
+/// A job's metadata as JSON without spaces: what one body can bring.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// Objects and arrays in one another in a job's metadata, the outermost included.
+pub const METADATA_DEPTH_MAX: usize = 8;
+/// Tries of a patch that others overtake: each refusal means that another was written, so fifty at once are all kept.
+pub const METADATA_TRIES_MAX: u32 = 60;
+/// And no try begins later: the answer has to come before the function's time is over.
+pub const METADATA_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The shortest deadline a caller may ask for: a usual call fits in it, a message made up for does not.
 pub const DEADLINE_MIN: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::id::{ConversationId, ModelName, base32, digest};
 use crate::limits::{DEADLINE_MIN, PROMPT_CHARS_MAX};
+use crate::metadata::Metadata;
 
 /// A prompt: 1 to 4,000 characters in Unicode normal form C, no control characters, not only white space.
 /// It has no `Debug` and no `Display`: prompts are never logged.
@@ -179,6 +180,8 @@ pub struct JobRequest {
     pub shape: Shape,
     /// The app's own grouping.
     pub conversation_id: Option<ConversationId>,
+    /// What the app keeps with the job.
+    pub metadata: Metadata,
     /// How long the job may take in all; `None` asks for the operator's setting.
     pub deadline: Option<Duration>,
 }
@@ -194,7 +197,8 @@ pub struct Violation {
     pub unknown_field: bool,
 }
 
-const FIELDS: [&str; 6] = ["prompt", "model", "aspect_ratio", "size", "conversation_id", "deadline_seconds"];
+const FIELDS: [&str; 7] =
+    ["prompt", "model", "aspect_ratio", "size", "conversation_id", "metadata", "deadline_seconds"];
 
 /// A caller's own field name may be of any length.
 const FIELD_CHARS_SHOWN: usize = 64;
@@ -226,6 +230,7 @@ impl JobRequest {
         });
         let conversation_id =
             fields.optional("conversation_id", |text| ConversationId::parse(text).map_err(|e| e.to_string()));
+        let metadata = fields.metadata();
         let deadline = fields.deadline(deadline_max);
         match prompt {
             Some(prompt) if fields.violations.is_empty() => Ok(Self {
@@ -236,6 +241,7 @@ impl JobRequest {
                     size: size.unwrap_or(ImageSize::K1),
                 },
                 conversation_id,
+                metadata: metadata.unwrap_or_default(),
                 deadline,
             }),
             _ => Err(fields.violations),
@@ -245,7 +251,7 @@ impl JobRequest {
     /// A hash of everything asked for. The same key with another hash is another request: 422.
     pub fn hash(&self) -> String {
         let deadline = self.deadline.map(|deadline| deadline.as_secs().to_string());
-        let hash = base32(&digest(&[
+        let mut parts = vec![
             "request-1",
             self.prompt.reveal(),
             self.model.as_ref().map_or("", ModelName::as_str),
@@ -253,7 +259,13 @@ impl JobRequest {
             self.shape.size.as_str(),
             self.conversation_id.as_ref().map_or("", ConversationId::as_str),
             deadline.as_deref().unwrap_or_default(),
-        ]));
+        ];
+        // A request without any hashes as it did before there were metadata.
+        let metadata = self.metadata.canonical();
+        if !self.metadata.is_empty() {
+            parts.push(&metadata);
+        }
+        let hash = base32(&digest(&parts));
         hash.get(..26).unwrap_or_default().to_owned()
     }
 }
@@ -265,8 +277,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn violation(&mut self, field: &str, reason: String, unknown_field: bool) {
-        let pointer = format!("/{}", field.replace('~', "~0").replace('/', "~1"));
-        self.violations.push(Violation { pointer, reason, unknown_field });
+        self.violations.push(Violation { pointer: pointer_token(field), reason, unknown_field });
     }
 
     fn refuse_unknown(&mut self) {
@@ -319,6 +330,16 @@ impl Fields<'_> {
         None
     }
 
+    fn metadata(&mut self) -> Option<Metadata> {
+        match self.object.get("metadata") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(members)) => Metadata::parse(members, "/metadata")
+                .map_err(|violation| self.violations.push(violation))
+                .ok(),
+            Some(_) => self.wrong_type("metadata", "an object"),
+        }
+    }
+
     fn deadline(&mut self, longest: Duration) -> Option<Duration> {
         let value = match self.object.get("deadline_seconds") {
             None | Some(Value::Null) => return None,
@@ -335,6 +356,11 @@ impl Fields<'_> {
         }
         Some(deadline)
     }
+}
+
+/// A name as a step of a JSON pointer (RFC 6901).
+pub(crate) fn pointer_token(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 fn one_of(values: &[&str]) -> String {
@@ -360,7 +386,7 @@ mod tests {
     #[test]
     fn everything_wrong_is_told_at_once() {
         let body = json!({"prompt": 1, "model": "a/b", "aspect_ratio": "7:1", "size": "4K", "conversation_id": "",
-                          "deadline_seconds": 1.5, "a~/b": 1});
+                          "metadata": [], "deadline_seconds": 1.5, "a~/b": 1});
         let pointers: Vec<_> = faults(&body).into_iter().map(|(pointer, _)| pointer).collect();
         assert_eq!(
             pointers,
@@ -371,6 +397,7 @@ mod tests {
                 "/aspect_ratio",
                 "/size",
                 "/conversation_id",
+                "/metadata",
                 "/deadline_seconds"
             ]
         );
@@ -428,6 +455,7 @@ mod tests {
             json!({"prompt": "x", "size": "2K"}),
             json!({"prompt": "x", "aspect_ratio": "16:9"}),
             json!({"prompt": "x", "conversation_id": "c"}),
+            json!({"prompt": "x", "metadata": {"a": 1}}),
             json!({"prompt": "x", "deadline_seconds": 60}),
         ] {
             assert_ne!(base, hash(other.clone()), "{other}");

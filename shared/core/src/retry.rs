@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::{METADATA_PATIENCE, METADATA_TRIES_MAX};
+
 /// The pause after the first failed attempt.
 const BASE: Duration = Duration::from_secs(2);
 /// No pause is longer.
@@ -39,15 +41,23 @@ pub enum Patience {
     Tries,
     /// For this long: what would be lost is worth the wait.
     For(Duration),
+    /// For [`METADATA_TRIES_MAX`] tries that begin within [`METADATA_PATIENCE`]: a write that names the version which it read,
+    /// and that others overtake.
+    Race,
 }
+
+/// The pause of a race doubles no further: what was read is the older the longer it lasts.
+const RACE_DOUBLES_UNTIL: u32 = 4;
 
 impl Patience {
     /// The pause before the next try, after `tries` (from 1) in `elapsed`; `None` when there is no next.
     /// `jitter` is uniform in 0..1.
     pub fn pause(self, tries: u32, elapsed: Duration, jitter: f64) -> Option<Duration> {
-        let pause = conflict_pause(tries, jitter);
+        let doubles = if self == Self::Race { tries.min(RACE_DOUBLES_UNTIL) } else { tries };
+        let pause = conflict_pause(doubles, jitter);
         let goes_on = match self {
             Self::Tries => tries < CONFLICT_TRIES_MAX,
+            Self::Race => tries < METADATA_TRIES_MAX && elapsed.saturating_add(pause) < METADATA_PATIENCE,
             Self::For(patience) => elapsed.saturating_add(pause) < patience,
         };
         goes_on.then_some(pause)
@@ -71,6 +81,18 @@ mod tests {
         let pauses = (1..=CONFLICT_TRIES_MAX).map(|tries| Patience::Tries.pause(tries, Duration::MAX, 1.0));
         assert_eq!(pauses.flatten().count(), 5);
         assert_eq!(Patience::Tries.pause(u32::MAX, Duration::ZERO, 0.0), None);
+    }
+
+    #[test]
+    fn a_race_has_sixty_short_turns() {
+        let turns: Vec<_> =
+            (1..=60).map_while(|tries| Patience::Race.pause(tries, Duration::ZERO, 1.0)).collect();
+        assert_eq!(turns.len(), 59);
+        let millis: Vec<_> = turns.iter().take(6).map(Duration::as_millis).collect();
+        assert_eq!(millis, [10, 20, 40, 80, 80, 80]);
+        let late = METADATA_PATIENCE.saturating_sub(Duration::from_millis(80));
+        assert_eq!(Patience::Race.pause(9, late, 1.0), None);
+        assert!(Patience::Race.pause(9, late, 0.5).is_some());
     }
 
     #[test]

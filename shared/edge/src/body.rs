@@ -2,41 +2,68 @@
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use darkroom_core::error_code::ErrorCode;
 use darkroom_core::limits::BODY_BYTES_MAX;
 use serde_json::Value;
 
 use crate::{AcceptLanguage, Problem};
 
+const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
 /// A body of at most 16 KB that is one JSON value, sent as `application/json`.
 #[derive(Debug)]
 pub struct JsonBody(pub Value);
+
+/// The same as a merge patch (RFC 7396): sent as `application/merge-patch+json`, or as `application/json`.
+#[derive(Debug)]
+pub struct MergePatchBody(pub Value);
 
 impl<S: Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let (mut parts, body) = request.into_parts();
-        let Ok(AcceptLanguage(language)) = AcceptLanguage::from_request_parts(&mut parts, state).await;
-        if !is_json(&parts.headers) {
-            return Err(Problem::new(ErrorCode::UnsupportedMediaType, language));
-        }
-        let bytes = to_bytes(body, BODY_BYTES_MAX)
-            .await
-            .map_err(|_| Problem::new(ErrorCode::BodyTooLarge, language))?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            // Line and column are enough to find it; the message may repeat what was sent.
-            let place = format!("line {}, column {}", error.line(), error.column());
-            let detail = format!("{} ({place})", ErrorCode::MalformedJson.detail(language));
-            Problem::new(ErrorCode::MalformedJson, language).with_detail(detail)
+        json(request, state, &[JSON]).await.map(Self)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for MergePatchBody {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        json(request, state, &[MERGE_PATCH, JSON]).await.map(Self).map_err(|problem| {
+            let mut response = problem.into_response();
+            // RFC 5789, section 2.2: a 415 says what is taken.
+            if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+                let taken = HeaderValue::from_static("application/merge-patch+json, application/json");
+                response.headers_mut().insert(HeaderName::from_static("accept-patch"), taken);
+            }
+            response
         })
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+async fn json<S: Sync>(request: Request, state: &S, media_types: &[&str]) -> Result<Value, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let Ok(AcceptLanguage(language)) = AcceptLanguage::from_request_parts(&mut parts, state).await;
+    if !is_one_of(&parts.headers, media_types) {
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType, language));
+    }
+    let bytes =
+        to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Problem::new(ErrorCode::BodyTooLarge, language))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        // Line and column are enough to find it; the message may repeat what was sent.
+        let place = format!("line {}, column {}", error.line(), error.column());
+        let detail = format!("{} ({place})", ErrorCode::MalformedJson.detail(language));
+        Problem::new(ErrorCode::MalformedJson, language).with_detail(detail)
+    })
+}
+
+fn is_one_of(headers: &HeaderMap, media_types: &[&str]) -> bool {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    media_types.iter().any(|known| essence.eq_ignore_ascii_case(known))
 }

@@ -2,6 +2,7 @@
 
 use darkroom_core::error_code::Language;
 use darkroom_core::job::{Job, Outcome, Stage, WaitReason};
+use darkroom_core::metadata::Metadata;
 use darkroom_core::outlook::Outlook;
 use darkroom_core::position::Position;
 use darkroom_core::request::Prompt;
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 pub struct JobView {
     /// The prompt, when it is kept beside the record.
     pub long_prompt: Option<Prompt>,
+    /// What the app keeps with it.
+    pub metadata: Metadata,
     /// The place in the queue, while it waits.
     pub position: Option<Position>,
     /// When the picture is expected, while it is.
@@ -49,6 +52,7 @@ impl JobView {
             "size": order.shape.size.as_str(),
             "drawn_by": drawn_by,
             "conversation_id": order.conversation_id,
+            "metadata": self.metadata.members(),
             "cost": order.cost,
             "attempts": job.tries,
             "provider_calls": job.calls,

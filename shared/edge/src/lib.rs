@@ -7,7 +7,7 @@ mod job_view;
 mod language;
 mod problem;
 
-pub use body::JsonBody;
+pub use body::{JsonBody, MergePatchBody};
 pub use caller::Caller;
 pub use job_view::JobView;
 pub use language::{AcceptLanguage, VARY_LANGUAGE};

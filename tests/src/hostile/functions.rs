@@ -122,6 +122,14 @@ impl Functions {
         self.ask(self.submit.clone(), user, request.expect("a request"))
     }
 
+    /// `PATCH /v1/jobs/{id}/metadata`
+    pub(super) fn patch(&mut self, user: &str, id: &str, body: &[u8]) -> Answer {
+        let request = Request::patch(format!("/v1/jobs/{id}/metadata"))
+            .header("content-type", "application/merge-patch+json")
+            .body(Body::from(body.to_vec()));
+        self.ask(self.api.clone(), user, request.expect("a request"))
+    }
+
     /// `GET` of a path with its query; `None` when no HTTP client could send it.
     pub(super) fn get(&mut self, user: &str, path: &str) -> Option<Answer> {
         let request = Request::get(path).body(Body::empty()).ok()?;

@@ -1,12 +1,15 @@
 //! A submission's body: taken whole or refused whole.
 
-use darkroom_core::limits::{PROMPT_CHARS_MAX, PROMPT_INLINE_BYTES_MAX};
+use darkroom_core::limits::{
+    METADATA_BYTES_MAX, METADATA_DEPTH_MAX, PROMPT_CHARS_MAX, PROMPT_INLINE_BYTES_MAX,
+};
 use darkroom_core::message::Message;
 use darkroom_core::request::Prompt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Verdict;
 use super::functions::{ALICE, Answer, Functions, with};
+use super::metadata_patch::depth;
 use crate::sim::Call;
 
 /// A write unit: the record fits in one unless the user's id is unusually long.
@@ -56,12 +59,23 @@ fn is_whole(answer: &Answer) {
     assert_eq!(again.reveal(), prompt, "normal form is stable");
     assert!((1..=PROMPT_CHARS_MAX).contains(&prompt.chars().count()));
     assert!(size(record) <= RECORD_BYTES_MAX, "{} bytes: {record}", size(record));
+    metadata_are_whole(answer, put("META"));
     let message = writes[1].request["MessageBody"].as_str().expect("a message");
     let Ok(Message::Job(message)) = Message::parse(message) else { panic!("{message}") };
     assert_eq!(
         (message.user.as_str(), message.job_id.as_str(), message.model.as_str()),
         (ALICE, answer.json["id"].as_str().unwrap(), record["model"]["S"].as_str().unwrap())
     );
+}
+
+/// What is shown is what is stored, and neither long nor deep; nothing is stored of nothing.
+fn metadata_are_whole(answer: &Answer, item: Option<&Value>) {
+    let shown = &answer.json["metadata"];
+    let Some(item) = item else { return assert_eq!(*shown, json!({})) };
+    let stored = item["metadata"]["S"].as_str().expect("a text");
+    let text = shown.to_string();
+    assert!(text != "{}" && stored == text, "{stored} is not {text}");
+    assert!(stored.len() <= METADATA_BYTES_MAX && depth(shown) <= METADATA_DEPTH_MAX, "{stored}");
 }
 
 /// A client that was not answered asks again, and gets the same job for no further tokens.
@@ -73,11 +87,12 @@ fn is_replayed(functions: &mut Functions, key: &str, body: &[u8], first: &Answer
         Some(b"true".as_slice())
     );
     assert_eq!(again.json["prompt"], first.json["prompt"]);
+    assert_eq!(again.json["metadata"], first.json["metadata"]);
     assert!(!again.asked.iter().any(|asked| asked.operation == "SendMessage"));
 }
 
 /// Nothing was written, and a problem says why.
-fn is_refused(answer: &Answer) {
+pub(super) fn is_refused(answer: &Answer) {
     assert!(!answer.asked.iter().any(changes), "{:?}", answer.asked);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
     assert_eq!(answer.json["status"], answer.status);
@@ -106,6 +121,6 @@ fn size(item: &Value) -> usize {
 }
 
 /// Whether anything is other than before when it is done: a table, or the queue.
-fn changes(call: &Call) -> bool {
+pub(super) fn changes(call: &Call) -> bool {
     call.is_write() || call.operation == "SendMessage"
 }

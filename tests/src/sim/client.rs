@@ -53,6 +53,29 @@ impl Client {
         Ok(status)
     }
 
+    /// Merges a patch into a job's metadata; the job.
+    ///
+    /// # Errors
+    /// When it is not taken, however often it asks.
+    pub async fn patch(&self, id: &str, changes: &Value) -> anyhow::Result<Value> {
+        let path = format!("/v1/jobs/{id}/metadata");
+        let request = || Request::patch(path.as_str()).header("content-type", "application/merge-patch+json");
+        let (status, job) = self.ask("api", || request().body(Body::from(changes.to_string()))).await?;
+        ensure!(status == 200, "{status} {job}");
+        Ok(job)
+    }
+
+    /// A job as it is.
+    ///
+    /// # Errors
+    /// When it is not there, or no answer comes, however often it asks.
+    pub async fn show(&self, id: &str) -> anyhow::Result<Value> {
+        let path = format!("/v1/jobs/{id}");
+        let (status, job) = self.ask("api", || Request::get(path.as_str()).body(Body::empty())).await?;
+        ensure!(status == 200, "{status} {job}");
+        Ok(job)
+    }
+
     async fn ask(
         &self,
         function: &'static str,

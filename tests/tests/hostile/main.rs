@@ -25,8 +25,8 @@ use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use darkroom_tests::hostile::{
-    FORGE_ANSWER, GEMINI_ANSWER, IMAGE, LIST_QUERY, OPENAI_ANSWER, QUEUE_MESSAGE, SUBMIT_BODY, TARGETS,
-    Target, Verdict,
+    FORGE_ANSWER, GEMINI_ANSWER, IMAGE, LIST_QUERY, METADATA_PATCH, OPENAI_ANSWER, QUEUE_MESSAGE,
+    SUBMIT_BODY, TARGETS, Target, Verdict,
 };
 use peak_alloc::PeakAlloc;
 
@@ -135,6 +135,11 @@ fn mutations_of_submit_body() {
 #[test]
 fn mutations_of_list_query() {
     mutations(LIST_QUERY, 0..3_000);
+}
+
+#[test]
+fn mutations_of_metadata_patch() {
+    mutations(METADATA_PATCH, 0..3_000);
 }
 
 #[test]

@@ -204,7 +204,13 @@ async fn a_prompt_becomes_a_picture(system: &Deployed) -> anyhow::Result<()> {
 async fn a_waiting_job_is_cancelled(system: &Deployed) -> anyhow::Result<()> {
     let stores = system.aws.stores()?;
     let id = submit_without_message(&stores, "alice", "unwanted", Duration::from_secs(600)).await?;
+    // The first metadata are made beside a record that is there, others are changed.
+    for patch in [json!({"a": {"b": 1}}), json!({"a": {"b": null, "c": 2}})] {
+        let patched = system.app.patch(system.alice(), &id, &patch).await?;
+        assert_eq!(patched.status, 200, "{}", patched.body);
+    }
     let cancelled = system.app.post(system.alice(), &format!("/v1/jobs/{id}/cancel")).await?;
+    assert_eq!(cancelled.body["metadata"], json!({"a": {"c": 2}}));
     assert_eq!((cancelled.status, cancelled.text("settled")), (200, "refunded"), "{}", cancelled.body);
     Ok(())
 }

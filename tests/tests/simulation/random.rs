@@ -65,11 +65,14 @@ async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
     for number in 0..3 {
         world.pass(some(Duration::from_secs(30))).await;
         let model = if random_fraction() < 0.95 { MODEL } else { "darkroom-local" };
-        let body = json!({
+        let mut body = json!({
             "prompt": format!("{user} {number}"),
             "model": model,
             "deadline_seconds": DEADLINE.as_secs(),
         });
+        if random_fraction() < 0.3 {
+            body["metadata"] = json!({"number": number});
+        }
         let id = match world.client(user).submit(&format!("k{number}"), &body).await {
             Ok(id) => id,
             // It may be there all the same.
@@ -77,11 +80,27 @@ async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
             Err(error) => return Err(error),
         };
         if random_fraction() < 0.3 {
+            patches(world, user, &id).await?;
+        }
+        if random_fraction() < 0.3 {
             world.pass(some(Duration::from_secs(10))).await;
             // It may have ended.
             drop(world.client(user).cancel(&id).await);
         }
     }
+    Ok(())
+}
+
+/// Two at once, at some time: what both were told is kept.
+async fn patches(world: &World, user: &str, id: &str) -> anyhow::Result<()> {
+    world.pass(some(Duration::from_secs(20))).await;
+    let client = world.client(user);
+    let (one, two) = (json!({"of": {"one": 1}}), json!({"of": {"two": 2}}));
+    let told = futures::future::join(client.patch(id, &one), client.patch(id, &two)).await;
+    // One that was given no answer may be there or not.
+    let (Ok(_), Ok(_)) = told else { return Ok(()) };
+    let Ok(shown) = client.show(id).await else { return Ok(()) };
+    ensure!(shown["metadata"]["of"] == json!({"one": 1, "two": 2}), "a patch was lost: {shown}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use darkroom_core::job::Status;
 use darkroom_tests::keys::MODEL;
 use darkroom_tests::sim::{Fault, Planned, Step, World};
 use darkroom_tests::stand_in_gemini::Behaviour;
+use futures::future::join;
 use serde_json::json;
 
 use crate::DEADLINE;
@@ -27,7 +28,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 20] = [
+pub(crate) const ALL: [&Scenario; 22] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
@@ -37,6 +38,8 @@ pub(crate) const ALL: [&Scenario; 20] = [
     &CANCELLED_WORKER_DIED,
     &NOBODY_DRAWS,
     &LONG_PROMPT,
+    &METADATA,
+    &FIRST_METADATA,
     &NO_KEY,
     &NETWORK,
     &NETWORK_WORKER_DIED,
@@ -114,10 +117,7 @@ pub(crate) const CANCELLED_WAITING: Scenario = Scenario {
         Box::pin(async {
             world.consume(false);
             let id = a_job(world).await?;
-            let status = world.client("alice").cancel(&id).await?;
-            ensure!(status == 200, "{status}");
-            world.consume(true);
-            Ok(())
+            ends_cancelled(world, &id).await
         })
     },
     expected: &[Status::Cancelled],
@@ -165,6 +165,60 @@ pub(crate) const LONG_PROMPT: Scenario = Scenario {
     jobs: 2,
     ..DRAWN
 };
+
+/// It comes with metadata, and is asked for once more; then two change them at once. Both are kept.
+pub(crate) const METADATA: Scenario = Scenario {
+    name: "metadata",
+    run: |world| {
+        Box::pin(async {
+            world.consume(false);
+            world.grant("alice", 10).await?;
+            let alice = world.client("alice");
+            let prompt = "a lighthouse ".repeat(60);
+            let body = json!({"prompt": prompt, "model": LOCAL, "metadata": {"tags": {"old": 1, "kept": 2}}});
+            let id = alice.submit("k", &body).await?;
+            ensure!(alice.submit("k", &body).await? == id, "another job");
+            let patches = [json!({"tags": {"old": null, "one": 1}}), json!({"tags": {"two": {"deep": 2}}})];
+            let (one, two) = join(alice.patch(&id, &patches[0]), alice.patch(&id, &patches[1])).await;
+            ensure!(
+                one?["metadata"]["tags"]["one"] == 1 && two?["metadata"]["tags"]["two"]["deep"] == 2,
+                "lost"
+            );
+            let shown = &alice.show(&id).await?["metadata"];
+            ensure!(*shown == json!({"tags": {"kept": 2, "one": 1, "two": {"deep": 2}}}), "{shown}");
+            ends_cancelled(world, &id).await
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..DRAWN
+};
+
+/// It comes without: the first patches make them.
+pub(crate) const FIRST_METADATA: Scenario = Scenario {
+    name: "first metadata",
+    run: |world| {
+        Box::pin(async {
+            world.consume(false);
+            let id = a_job(world).await?;
+            let alice = world.client("alice");
+            let patches = [json!({"one": [1]}), json!({"two": {"deep": 2}})];
+            let (one, two) = join(alice.patch(&id, &patches[0]), alice.patch(&id, &patches[1])).await;
+            ensure!(one?["metadata"]["one"] == json!([1]) && two?["metadata"]["two"]["deep"] == 2, "lost");
+            let shown = &alice.show(&id).await?["metadata"];
+            ensure!(*shown == json!({"one": [1], "two": {"deep": 2}}), "{shown}");
+            ends_cancelled(world, &id).await
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..DRAWN
+};
+
+async fn ends_cancelled(world: &World, id: &str) -> anyhow::Result<()> {
+    let status = world.client("alice").cancel(id).await?;
+    ensure!(status == 200, "{status}");
+    world.consume(true);
+    Ok(())
+}
 
 async fn with_two_projects(world: &World, requests_per_minute: u32) -> anyhow::Result<()> {
     world.grant("alice", 100).await?;

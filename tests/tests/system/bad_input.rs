@@ -32,6 +32,20 @@ fn refused_bodies() -> Vec<(Vec<u8>, u16, &'static str, Value)> {
             "invalid_value",
             at("/deadline_seconds"),
         ),
+        (body(json!({"prompt": "x", "metadata": []})), 422, "invalid_value", at("/metadata")),
+        (
+            body(json!({"prompt": "x", "metadata": {"a": [[[[[[[[]]]]]]]]}})),
+            422,
+            "invalid_value",
+            at("/metadata/a/0/0/0/0/0/0/0"),
+        ),
+        // Less than 16 KB as it is sent, more as it is kept.
+        (
+            format!("{{\"prompt\":\"x\",\"metadata\":{{\"n\":[{}0]}}}}", "1e15,".repeat(900)).into_bytes(),
+            422,
+            "invalid_value",
+            at("/metadata"),
+        ),
         (body(json!({"prompt": "x", "model": "no-such-model"})), 422, "unknown_model", at("/model")),
         (body(json!({"prompt": "x", "promt": "y"})), 400, "unknown_field", at("/promt")),
         (body(json!({"prompt": "x", "user": "bob"})), 400, "unknown_field", at("/user")),
@@ -87,6 +101,7 @@ async fn what_fits_no_route_is_a_problem_too() -> anyhow::Result<()> {
         ("POST", "/v1/jobs/x/nothing", 404, "not_found", ""),
         ("DELETE", "/v1/jobs", 405, "method_not_allowed", "GET,HEAD,POST"),
         ("GET", "/v1/jobs/x/cancel", 405, "method_not_allowed", "POST"),
+        ("GET", "/v1/jobs/x/metadata", 405, "method_not_allowed", "PATCH"),
         ("POST", "/v1/models", 405, "method_not_allowed", "GET,HEAD"),
     ] {
         let answer = stack.app.send(method, path, &HEADERS[..1], None).await?;

@@ -12,6 +12,7 @@ mod forge;
 mod gemini;
 mod health;
 mod key_pool;
+mod metadata;
 mod old_records;
 mod openai;
 mod outlook;

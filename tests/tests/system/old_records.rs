@@ -1,12 +1,13 @@
 //! Records that this release did not write as it would today: damaged, written by another release, or expired.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom::audit::audit;
 use darkroom_aws::items::job::{from_item, to_item};
-use darkroom_aws::{Commit, Created, JobQueue, Sweep, SweepResult};
+use darkroom_aws::{Beside, Commit, Created, JobQueue, Kept, Sweep, SweepResult};
 use darkroom_core::id::{IdempotencyKey, JobId, ModelName, Stamp, UserId};
 use darkroom_core::job::{Job, Order, Outcome, Stage, Status, Submission, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
@@ -30,6 +31,10 @@ fn text(value: &str) -> AttributeValue {
 
 fn prompt(text: &str) -> Prompt {
     Prompt::parse(text).unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+const fn long(prompt: &Prompt, expires_at: Timestamp) -> Beside<'_> {
+    Beside { long_prompt: Some(prompt), metadata: None, expires_at }
 }
 
 fn new_job(key: &str, op: &str, created_at: Timestamp) -> Job {
@@ -157,23 +162,28 @@ async fn a_damaged_record_stops_nothing_and_the_audit_names_it() -> anyhow::Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_asked_for_twice_comes_once() -> anyhow::Result<()> {
     let stores = start().await?;
-    let (one, two) = (new_job("k1", "new", NOW), new_job("k2", "new", NOW));
+    let [one, two] = ["k1", "k2"].map(|key| {
+        let mut job = new_job(key, "new", NOW);
+        job.order.prompt = None;
+        job
+    });
     let (first, second) = (prompt(&"one ".repeat(200)), prompt(&"two ".repeat(200)));
-    stores.jobs.create(one.clone(), Some((&first, NOW.plus(HOUR))), 10).await?;
-    stores.jobs.create(two.clone(), Some((&second, NOW.plus(HOUR))), 10).await?;
+    stores.jobs.create(one.clone(), Some(long(&first, NOW.plus(HOUR))), 10).await?;
+    stores.jobs.create(two.clone(), Some(long(&second, NOW.plus(HOUR))), 10).await?;
     let ids = [&two.id, &one.id, &two.id].map(Clone::clone);
     let read = stores.jobs.read_many(&ids).await?;
     assert_eq!(read.iter().map(|job| &job.id).collect::<Vec<_>>(), [&two.id, &one.id]);
-    let prompts = stores.jobs.long_prompts(&[&one.id, &two.id, &one.id]).await?;
-    assert!(prompts.len() == 2 && prompts[&one.id] == first && prompts[&two.id] == second);
+    let beside = stores.jobs.beside(&[one.clone(), two.clone(), one.clone()]).await?;
+    let prompt_of = |beside: &HashMap<JobId, Kept>, job: &Job| beside[&job.id].long_prompt.clone();
+    assert!(prompt_of(&beside, &one) == Some(first) && prompt_of(&beside, &two) == Some(second.clone()));
     assert!(stores.jobs.read_many(&[]).await?.is_empty());
 
     // A prompt that cannot be read hides no other.
     let body = [("pk", text(one.id.as_str())), ("sk", text("BODY"))];
     let item = body.map(|(name, value)| (name.to_owned(), value)).into();
     stores.clients.dynamodb.put_item().table_name(&stores.jobs_name).set_item(Some(item)).send().await?;
-    let prompts = stores.jobs.long_prompts(&[&one.id, &two.id]).await?;
-    assert!(prompts.len() == 1 && prompts[&two.id] == second);
+    let beside = stores.jobs.beside(&[one.clone(), two.clone()]).await?;
+    assert!(prompt_of(&beside, &one).is_none() && prompt_of(&beside, &two) == Some(second));
     Ok(())
 }
 
@@ -201,7 +211,7 @@ fn words_of_a_newer_release_are_read() {
 async fn a_prompt_that_today_would_be_refused_is_still_read() -> anyhow::Result<()> {
     let stores = start().await?;
     let job = new_job("k", "new", NOW);
-    stores.jobs.create(job.clone(), Some((&prompt("long"), NOW.plus(HOUR))), 10).await?;
+    stores.jobs.create(job.clone(), Some(long(&prompt("long"), NOW.plus(HOUR))), 10).await?;
     let refused = "two\nlines";
     assert!(Prompt::parse(refused).is_err());
     damage(&stores, job.id.as_str(), "prompt", text(refused)).await?;
@@ -220,8 +230,8 @@ async fn a_key_makes_a_new_job_once_its_record_has_expired() -> anyhow::Result<(
     let stores = start().await?;
     let expires_at = NOW.plus(HOUR);
     let first = new_job("k", "first", NOW);
-    let long = prompt(&"first ".repeat(100));
-    stores.jobs.create(first.clone(), Some((&long, expires_at)), 10).await?;
+    let words = prompt(&"first ".repeat(100));
+    stores.jobs.create(first.clone(), Some(long(&words, expires_at)), 10).await?;
     // A live record does not expire.
     let years_later = new_job("k", "later", NOW.plus(HOUR * 100_000));
     assert!(matches!(stores.jobs.create(years_later, None, 10).await?, Created::Existing(_)));
@@ -239,8 +249,8 @@ async fn a_key_makes_a_new_job_once_its_record_has_expired() -> anyhow::Result<(
 
     let again = new_job("k", "again", expires_at);
     assert!(existing.is_expired(again.order.created_at), "reader and writer agree");
-    let long = prompt(&"again ".repeat(100));
-    let body = Some((&long, expires_at.plus(HOUR)));
+    let words = prompt(&"again ".repeat(100));
+    let body = Some(long(&words, expires_at.plus(HOUR)));
     for _ in 0..2 {
         // The second time as after a lost answer: our own.
         let Created::New(created) = stores.jobs.create(again.clone(), body, 10).await? else {
@@ -251,7 +261,7 @@ async fn a_key_makes_a_new_job_once_its_record_has_expired() -> anyhow::Result<(
     let other = new_job("k", "other", expires_at);
     assert!(matches!(stores.jobs.create(other, None, 10).await?, Created::Existing(_)), "one job per key");
     assert!(stores.jobs.get(&again.id).await? == Some(again.clone()), "nothing of the old record is left");
-    assert!(stores.jobs.long_prompt(&again.id).await? == Some(long));
+    assert!(stores.jobs.long_prompt(&again.id).await? == Some(words));
     assert_eq!(stores.ledger.balance(&again.user).await?.held, 1, "held once");
 
     // Whoever still has the old record in hand settles nothing: its ticket is another one.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 10] = [
+const ROUTES: [(&str, &str, bool); 11] = [
     ("submit", "POST /v1/jobs", true),
     // Whatever fits no other route: its answer is ours too.
     ("api", "$default", true),
@@ -21,6 +21,7 @@ const ROUTES: [(&str, &str, bool); 10] = [
     ("api", "GET /v1/jobs/{id}", true),
     ("api", "GET /v1/models", true),
     ("api", "GET /v1/queue", true),
+    ("api", "PATCH /v1/jobs/{id}/metadata", true),
     ("api", "POST /v1/jobs/{id}/cancel", true),
 ];
 

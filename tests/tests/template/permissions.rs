@@ -18,8 +18,14 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
     ("submit", "keys", &["dynamodb:GetItem"], "breakers"),
     ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
     ("submit", "logs", LOGS, ALWAYS),
-    // Reads and lists jobs, cancels them and refunds; presigns images; looks whether all this is healthy.
-    ("api", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
+    // Reads and lists jobs, cancels them and refunds; changes metadata, and makes the first of a job that is there; presigns
+    // images; looks whether all this is healthy.
+    (
+        "api",
+        "jobs",
+        &["dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:UpdateItem"],
+        ALWAYS,
+    ),
     ("api", "jobs/index/due", &["dynamodb:Query"], ALWAYS),
     ("api", "jobs/index/waiting", &["dynamodb:Query"], ALWAYS),
     ("api", "jobs/index/by_user", &["dynamodb:Query"], ALWAYS),

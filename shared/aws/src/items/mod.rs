@@ -3,5 +3,6 @@
 pub mod job;
 pub mod key;
 pub mod ledger;
+pub(crate) mod metadata;
 
 pub use crate::attributes::ItemError;

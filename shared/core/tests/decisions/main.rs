@@ -13,6 +13,7 @@ mod guards;
 mod health;
 mod ledger;
 mod lifecycle;
+mod metadata;
 mod outlook;
 mod pace;
 mod pool;

@@ -2,7 +2,7 @@
 
 use crate::common::{cases, fewer_cases, seconds};
 use darkroom_core::id::{ConversationId, ModelName};
-use darkroom_core::limits::{DEADLINE_MIN, PROMPT_CHARS_MAX};
+use darkroom_core::limits::{DEADLINE_MIN, METADATA_BYTES_MAX, PROMPT_CHARS_MAX};
 use darkroom_core::request::{AspectRatio, ImageSize, JobRequest, Prompt, Violation};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -40,7 +40,7 @@ fn values() -> impl Strategy<Value = Value> {
 fn names() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => proptest::sample::select(vec![
-            "prompt", "model", "aspect_ratio", "size", "conversation_id", "deadline_seconds",
+            "prompt", "model", "aspect_ratio", "size", "conversation_id", "metadata", "deadline_seconds",
         ]).prop_map(str::to_owned),
         2 => any::<String>(),
         1 => "[~/a]{0,6}",
@@ -187,6 +187,15 @@ fn hashes_of_requests_stay_what_they_are() {
                     "conversation_id": "c", "deadline_seconds": 60})),
         "sycrws3xp6wamwtxuslfzrtxzq"
     );
+    assert_eq!(
+        hash(json!({"prompt": "a lighthouse at dusk", "aspect_ratio": "16:9", "metadata": {}})),
+        "3atr656eso466kbane626od7tt"
+    );
+    assert_eq!(
+        hash(json!({"prompt": "a lighthouse at dusk",
+                    "metadata": {"b": [1, -0.0, 1e21, 0.1, true, null, "é\u{0}"], "": {"a": u64::MAX}}})),
+        "ti55axzd6xnj6o5zpioogkdxy7"
+    );
 }
 
 #[test]
@@ -201,4 +210,45 @@ fn ratios_and_sizes_are_read_as_they_are_written() {
         assert_eq!(ImageSize::parse(size.as_str()), Some(size));
         assert_eq!(serde_json::to_value(size).unwrap(), size.as_str());
     }
+}
+
+#[test]
+fn metadata_are_the_same_in_any_order() {
+    let hash = |text: &str| parse(&serde_json::from_str(text).unwrap()).ok().unwrap().hash();
+    let one = hash(r#"{"prompt": "x", "metadata": {"a": 1, "b": {"c": [1, 2], "d": null}}}"#);
+    assert_eq!(one, hash(r#"{"metadata": {"b": {"d":null,"c":[1,2]},"a":1}, "prompt": "x"}"#));
+    assert_eq!(
+        one,
+        hash(r#"{"prompt": "x", "metadata": {"a": 0, "\u0061": 1, "b": {"c": [1, 2], "d": null}}}"#)
+    );
+    for other in [
+        r#"{"prompt": "x"}"#,
+        r#"{"prompt": "x", "metadata": {"a": 1, "b": {"c": [2, 1], "d": null}}}"#,
+        r#"{"prompt": "x", "metadata": {"a": 1.0, "b": {"c": [1, 2], "d": null}}}"#,
+        r#"{"prompt": "x", "metadata": {"a": 1, "b": {"c": [1, 2]}}}"#,
+    ] {
+        assert_ne!(one, hash(other), "{other}");
+    }
+}
+
+#[test]
+fn metadata_are_an_object_that_is_neither_deep_nor_long() {
+    let pointers = |metadata: Value| -> Vec<String> {
+        let faults = violations(&json!({"prompt": "x", "metadata": metadata}));
+        faults.into_iter().map(|violation| violation.pointer).collect()
+    };
+    for none in [json!(null), json!({})] {
+        assert!(
+            parse(&json!({"prompt": "x", "metadata": none})).is_ok_and(|request| request.metadata.is_empty())
+        );
+    }
+    for wrong in [json!([]), json!("{}"), json!(1), json!(false)] {
+        assert_eq!(pointers(wrong), ["/metadata"]);
+    }
+    assert_eq!(pointers(json!({"a": "x".repeat(METADATA_BYTES_MAX - 8)})), [""; 0]);
+    assert_eq!(pointers(json!({"a": "x".repeat(METADATA_BYTES_MAX - 7)})), ["/metadata"]);
+    let seven = (0..7).fold(json!(1), |inner, _| json!([inner]));
+    assert_eq!(pointers(json!({"a": seven})), [""; 0]);
+    assert_eq!(pointers(json!({"a/b": [0, {"~": seven[0][0]}]})), [""; 0]);
+    assert_eq!(pointers(json!({"a/b": [0, {"~": seven[0]}]})), ["/metadata/a~1b/1/~0/0/0/0/0/0"]);
 }

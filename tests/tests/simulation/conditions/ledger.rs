@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use darkroom_aws::{Commit, Created, Granted};
+use darkroom_aws::{Beside, Commit, Created, Granted};
 use darkroom_core::id::{Stamp, UserId};
 use darkroom_core::ledger::{LedgerError, Tokens};
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending};
@@ -73,7 +73,7 @@ async fn a_key_makes_one_job_until_its_record_expires(writes: Writes) -> anyhow:
     let prompt = Prompt::parse(&"a long prompt ".repeat(60)).map_err(anyhow::Error::msg)?;
     let job = new_job("k", 3, "first");
     let (created_at, id) = (job.order.created_at, job.id.clone());
-    let long = Some((&prompt, created_at));
+    let long = Some(Beside { long_prompt: Some(&prompt), metadata: None, expires_at: created_at });
     ensure!(matches!(writes.jobs.create(job.clone(), long, 9).await?, Created::New(_)), "the first");
     ensure!(matches!(writes.jobs.create(new_job("k", 3, "b"), None, 9).await?, Created::Existing(_)), "live");
     // Over, and to be kept until a second after the next submission.

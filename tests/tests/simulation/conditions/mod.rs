@@ -4,6 +4,7 @@
 mod choices;
 mod jobs;
 mod ledger;
+mod metadata;
 mod mutation;
 mod pool;
 
@@ -32,7 +33,7 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    [jobs::cases(), ledger::cases(), pool::cases()].into_iter().flatten().collect()
+    [jobs::cases(), ledger::cases(), metadata::cases(), pool::cases()].into_iter().flatten().collect()
 }
 
 async fn put(writes: &Writes, job: &Job) -> anyhow::Result<()> {

@@ -55,7 +55,8 @@ impl House {
         let live = live.text("id").to_owned();
         let hash = drawn["image"]["sha256"].as_str().unwrap().to_owned();
         let mut marks = vec![draft.clone(), live.clone(), hash, op_id.to_owned()];
-        marks.extend(["lighthouse", "talk-of-the-owner", "42424242"].map(str::to_owned));
+        marks
+            .extend(["lighthouse", "talk-of-the-owner", "album-of-the-owner", "42424242"].map(str::to_owned));
         Ok(Self {
             dynamodb: Clients::new(&stack.system.running().access()).dynamodb,
             stack,
@@ -137,7 +138,8 @@ impl House {
 
 /// What the owner asked for.
 pub(super) fn order() -> Value {
-    json!({"prompt": "a lighthouse at dusk", "conversation_id": "talk-of-the-owner"})
+    json!({"prompt": "a lighthouse at dusk", "conversation_id": "talk-of-the-owner",
+           "metadata": {"album": "album-of-the-owner"}})
 }
 
 /// Whether two answers cannot be told apart, but for what is new in each.

@@ -48,6 +48,7 @@ pub(super) const ROWS: [Row; 10] = [
     row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
     row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
     row("POST /v1/jobs/{id}/cancel", "api", "POST", "/v1/jobs/{id}/cancel", Shows::OneJob),
+    row("PATCH /v1/jobs/{id}/metadata", "api", "PATCH", "/v1/jobs/{id}/metadata", Shows::OneJob),
     row("GET /v1/account", "api", "GET", "/v1/account", Shows::CallersOwn),
     row("GET /v1/account/entries", "api", "GET", "/v1/account/entries", Shows::CallersOwn),
     row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),
@@ -81,6 +82,9 @@ impl Row {
             asked.headers.push(("content-type", "application/json".to_owned()));
             asked.headers.push(("idempotency-key", KEY.to_owned()));
             asked.body = Some(json!({"prompt": "a bridge"}));
+        } else if self.method == "PATCH" {
+            asked.headers.push(("content-type", "application/merge-patch+json".to_owned()));
+            asked.body = Some(json!({"added": 1}));
         }
         asked
     }
