@@ -154,7 +154,8 @@ fn write_value(value: &Value, text: &mut String) {
             text.push(']');
         }
         Value::Number(number) if number.is_f64() => {
-            *text += &format!("#{:x}", number.as_f64().unwrap_or_default().to_bits());
+            let bits = format!("#{:x}", number.as_f64().unwrap_or_default().to_bits());
+            *text += &bits;
         }
         other => *text += &other.to_string(),
     }
