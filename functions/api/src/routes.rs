@@ -5,15 +5,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use darkroom_aws::{
-    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError,
+    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError, Sweep,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::settled::Days;
 use darkroom_edge::{Problem, method_not_allowed, not_found};
 
 use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::queue::WaitingCache;
-use crate::{account, health, jobs};
+use crate::{account, drafts, health, jobs};
 
 /// What the routes need.
 pub struct Api {
@@ -27,7 +28,8 @@ pub struct Api {
     pub(crate) waiting: WaitingCache,
     pub(crate) forecast: Forecast,
     pub(crate) health: HealthCache,
-    pub(crate) ttl_days: u64,
+    pub(crate) sweep: Sweep,
+    pub(crate) days: Days,
 }
 
 /// The function's routes.
@@ -35,8 +37,11 @@ pub fn router(api: Api) -> Router {
     Router::new()
         // Submitting is the other function's; named here so that `Allow` tells all that the path has.
         .route("/v1/jobs", get(jobs::list).post(method_not_allowed))
-        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(drafts::delete))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/publish", post(drafts::publish))
+        .route("/v1/jobs/{id}/unpublish", post(drafts::unpublish))
+        .route("/v1/jobs/{id}/retry", post(method_not_allowed))
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))

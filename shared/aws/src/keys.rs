@@ -15,9 +15,9 @@ pub(crate) const SK: &str = "sk";
 #[derive(Clone, Copy)]
 #[expect(clippy::enum_variant_names, reason = "an API key has an item's key too")]
 pub(crate) enum Key<'a> {
-    /// jobs. The record. Written by submit, worker, api (cancel), sweeper; mutable. `<job id>` / `JOB`.
+    /// jobs. The record. Written by submit, worker, api (its owner's wishes), sweeper; mutable. `<job id>` / `JOB`.
     Job(&'a JobId),
-    /// jobs. A prompt too long for the record. Written once by submit. `<job id>` / `BODY`.
+    /// jobs. A prompt too long for the record. Written by submit; api moves its expiry and deletes it. `<job id>` / `BODY`.
     Body(&'a JobId),
     /// ledger. A user's balance; mutable. `<user>` / `BAL`.
     Balance(&'a UserId),

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    CancellationReason, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::retry::Patience;
@@ -141,6 +141,16 @@ pub(crate) fn put(table: &str, item: Item) -> Result<TransactWriteItem, StoreErr
         .set_item(Some(item))
         .build()
         .map(|put| TransactWriteItem::builder().put(put).build())
+        .map_err(|error| not_built(&error))
+}
+
+/// The deletion of an item, there or not, beside a condition that another action of the same transaction carries.
+pub(crate) fn delete(table: &str, key: Item) -> Result<TransactWriteItem, StoreError> {
+    Delete::builder()
+        .table_name(table)
+        .set_key(Some(key))
+        .build()
+        .map(|delete| TransactWriteItem::builder().delete(delete).build())
         .map_err(|error| not_built(&error))
 }
 

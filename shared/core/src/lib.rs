@@ -26,5 +26,6 @@ pub mod position;
 pub mod quota;
 pub mod request;
 pub mod retry;
+pub mod settled;
 pub mod sweep;
 pub mod time;

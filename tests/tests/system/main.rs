@@ -6,6 +6,7 @@ mod breaker;
 mod chaos;
 mod clock;
 mod contention;
+mod drafts;
 mod flow;
 mod forge;
 mod gemini;

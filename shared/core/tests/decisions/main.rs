@@ -19,6 +19,7 @@ mod pool;
 mod position;
 mod quota;
 mod request;
+mod settled;
 mod sweep;
 mod texts;
 mod wire;

@@ -6,6 +6,7 @@ mod jobs;
 mod ledger;
 mod mutation;
 mod pool;
+mod settled;
 
 use std::pin::Pin;
 
@@ -32,7 +33,7 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    [jobs::cases(), ledger::cases(), pool::cases()].into_iter().flatten().collect()
+    [jobs::cases(), settled::cases(), ledger::cases(), pool::cases()].into_iter().flatten().collect()
 }
 
 async fn put(writes: &Writes, job: &Job) -> anyhow::Result<()> {

@@ -66,7 +66,7 @@ fn every_write_of_the_handlers_is_a_case() {
     let scenarios = ALL.into_iter().map(|scenario| recorded(scenario).map(|(_, run)| run));
     for seen in scenarios.chain((0..20).map(run)) {
         let seen = seen.unwrap().seen;
-        // A long prompt is put beside the condition of its record.
+        // A long prompt is put, and deleted, beside the condition of its record.
         let unconditional: Vec<_> =
             seen.unconditional().into_iter().filter(|write| write != "simulated-jobs BODY").collect();
         assert!(unconditional.is_empty(), "without a condition: {unconditional:?}");

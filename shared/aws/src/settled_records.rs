@@ -1,0 +1,99 @@
+//! What their owners do to settled jobs' records: publish them, take that back, delete them.
+
+use darkroom_core::id::Stamp;
+use darkroom_core::job::{Job, Record, Tombstone};
+use darkroom_core::limits::SETTLE_PATIENCE;
+use darkroom_core::retry::Patience;
+use darkroom_core::settled::{Publication, prompt_kept_until, tombstone};
+
+use crate::attributes::number;
+use crate::error::StoreError;
+use crate::expression::Expression;
+use crate::items::job::name;
+use crate::job_table::read;
+use crate::job_write::{image_gone_write, publication_write, tombstone_write};
+use crate::keys::Key;
+use crate::transaction::{self, Outcome, Refusal};
+use crate::{Commit, JobTable};
+
+/// What a deletion came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// The job is deleted, now or before; what is left of it.
+    Done(Tombstone),
+    /// It is not settled, or is another one of the same key.
+    Refused,
+    /// There is no such job.
+    Absent,
+}
+
+impl JobTable {
+    /// Publishes a draft, or takes that back. `prompt_beside` says that the prompt is kept beside the record: it is kept as
+    /// long as that is. The record is answered as it is afterwards. Idempotent by `op`.
+    pub async fn publish(
+        &self,
+        job: &Job,
+        publication: &Publication,
+        prompt_beside: bool,
+        op: &Stamp,
+    ) -> Result<Commit, StoreError> {
+        let (table, id) = (&self.table, &job.id);
+        let record = publication_write(publication, op);
+        let mut actions = vec![transaction::update(table, Key::Job(id).attributes(), record)?];
+        if prompt_beside {
+            let until = prompt_kept_until(publication.expires_at);
+            let body = Expression::default()
+                .set(name::TTL, number(until.as_seconds()))
+                .require_present(name::PROMPT);
+            actions.push(transaction::update(table, Key::Body(id).attributes(), body)?);
+        }
+        let operation = "TransactWriteItems publish";
+        let patience = Patience::For(SETTLE_PATIENCE);
+        match transaction::write(&self.client, operation, actions, patience).await? {
+            Outcome::Applied => Ok(self.get(id).await?.map_or(Commit::Absent, Commit::Applied)),
+            Outcome::Refused(refusals) => match refusals.first() {
+                Some(Refusal { failed: true, item: Some(item) }) => Ok(match read(item)? {
+                    Record::Job(job) if job.op == *op && publication.has_made(&job) => Commit::Applied(*job),
+                    Record::Job(job) => Commit::Refused(*job),
+                    Record::Tombstone(_) => Commit::Absent,
+                }),
+                Some(Refusal { failed: true, item: None }) => Ok(Commit::Absent),
+                // The prompt went between the caller's look and this: the record is about to.
+                _ => Err(StoreError::Throttled { store: "DynamoDB", operation }),
+            },
+        }
+    }
+
+    /// Leaves of a settled job a tombstone, and deletes the prompt beside it, in one transaction. The picture is still there:
+    /// the tombstone names it until [`JobTable::image_is_gone`]. Idempotent.
+    pub async fn delete(&self, job: &Job, op: &Stamp) -> Result<Deleted, StoreError> {
+        let Ok(tombstone) = tombstone(job) else { return Ok(Deleted::Refused) };
+        let record = tombstone_write(&tombstone, job.order.created_at, op);
+        let mut actions = vec![transaction::update(&self.table, Key::Job(&job.id).attributes(), record)?];
+        if job.order.prompt.is_none() {
+            actions.push(transaction::delete(&self.table, Key::Body(&job.id).attributes())?);
+        }
+        let patience = Patience::For(SETTLE_PATIENCE);
+        match transaction::write(&self.client, "TransactWriteItems delete", actions, patience).await? {
+            Outcome::Applied => Ok(Deleted::Done(tombstone)),
+            Outcome::Refused(refusals) => {
+                let Some(item) = refusals.first().and_then(|refusal| refusal.item.as_ref()) else {
+                    return Ok(Deleted::Absent);
+                };
+                Ok(match read(item)? {
+                    Record::Tombstone(tombstone) => Deleted::Done(tombstone),
+                    Record::Job(_) => Deleted::Refused,
+                })
+            }
+        }
+    }
+
+    /// Takes down that a deleted job's picture is gone. Idempotent: somebody may have done so before.
+    pub async fn image_is_gone(&self, tombstone: &Tombstone, op: &Stamp) -> Result<(), StoreError> {
+        let Some(image_key) = &tombstone.image_key else { return Ok(()) };
+        let record = image_gone_write(image_key, op);
+        let actions = vec![transaction::update(&self.table, Key::Job(&tombstone.id).attributes(), record)?];
+        let patience = Patience::For(SETTLE_PATIENCE);
+        transaction::write(&self.client, "TransactWriteItems image gone", actions, patience).await.map(drop)
+    }
+}
