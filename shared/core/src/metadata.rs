@@ -154,7 +154,7 @@ fn write_value(value: &Value, text: &mut String) {
             text.push(']');
         }
         Value::Number(number) if number.is_f64() => {
-            *text += &format!("#{:x}", number.as_f64().unwrap_or_default().to_bits());
+            text.extend([format!("#{:x}", number.as_f64().unwrap_or_default().to_bits())]);
         }
         other => *text += &other.to_string(),
     }

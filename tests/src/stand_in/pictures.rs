@@ -5,8 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// The pictures made so far, in base64. Thousands of simulated runs share them.
-static MADE: Mutex<Option<HashMap<((u32, u32), usize), Bytes>>> = Mutex::new(None);
+/// Pictures in base64, by width, height and length.
+type Pictures = HashMap<((u32, u32), usize), Bytes>;
+
+/// The pictures made so far. Thousands of simulated runs share them.
+static MADE: Mutex<Option<Pictures>> = Mutex::new(None);
 
 /// The base64 of a PNG of this width and height whose file is `length` bytes long, give or take the format's own few.
 pub(crate) fn picture(size: (u32, u32), length: usize) -> Bytes {

@@ -9,9 +9,10 @@ use darkroom_tests::sim::{Fault, Plan, Planned, Step};
 
 use crate::random::seeds_or;
 use crate::scenarios::{
-    ALL, BLOCKED, CANCELLED_CALLING, CANCELLED_WAITING, CANCELLED_WORKER_DIED, DEAD_KEY, DRAWN, FAILED_ONCE,
-    FIRST_METADATA, FIRST_REFUSED, LONG_PROMPT, METADATA, NETWORK, NETWORK_WORKER_DIED, NEVER_SENT, NO_KEY,
-    NO_QUOTA, NOBODY_DRAWS, PROVIDER_DOWN, REFUSED_ONCE, SEND_FAILED, Scenario, WORKER_DIED, WORKERS_DIE,
+    ALL, BLOCKED, CANCELLED_CALLING, CANCELLED_WAITING, CANCELLED_WORKER_DIED, DEAD_KEY, DELETED,
+    DELETED_WITHOUT_A_PICTURE, DRAFTS_LISTED, DRAWN, FAILED_ONCE, FIRST_METADATA, FIRST_REFUSED, LONG_PROMPT,
+    METADATA, NETWORK, NETWORK_WORKER_DIED, NEVER_SENT, NO_KEY, NO_QUOTA, NOBODY_DRAWS, PROVIDER_DOWN,
+    PUBLISHED, REFUSED_ONCE, RETRIED, SEND_FAILED, Scenario, WORKER_DIED, WORKERS_DIE,
 };
 use crate::{Run, is_proof, random, settings, simulate};
 
@@ -160,6 +161,11 @@ each! {
     jobs_are_drawn_beside_a_dead_key: DEAD_KEY,
     jobs_wait_for_quota: NO_QUOTA,
     jobs_outlive_a_provider_that_is_down: PROVIDER_DOWN,
+    drafts_are_published: PUBLISHED,
+    drafts_are_deleted: DELETED,
+    jobs_without_a_picture_are_deleted: DELETED_WITHOUT_A_PICTURE,
+    jobs_without_a_picture_are_tried_again: RETRIED,
+    a_list_of_drafts_refunds_what_is_over: DRAFTS_LISTED,
 }
 
 /// Every call that any run makes is a point of some scenario.

@@ -6,8 +6,8 @@ use crate::common::samples::{
     retry, waiting,
 };
 use crate::common::{
-    BOUNDS, at, cancelling, drawn, end, failure, job, paused, pending, processing, seen_processing, settled,
-    stamp,
+    BOUNDS, at, cancelling, drawn, end, failure, job, paused, pending, processing, published,
+    seen_processing, settled, stamp,
 };
 use darkroom_core::job::{Job, Outcome, Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -19,7 +19,7 @@ use darkroom_core::lifecycle::{Command, RefusedClaim, Seen, SeenProcessing, appl
 
 #[test]
 fn guard_nothing_changes_a_settled_job() {
-    for outcome in [drawn(), Outcome::Failed(failure()), Outcome::Cancelled] {
+    for outcome in [drawn(), published(), Outcome::Failed(failure()), Outcome::Cancelled] {
         let over = job(1, settled(outcome));
         for command in [claim(), retry(1), capture(1), end_held(1), mark(at(20)), Command::RequestCancel] {
             assert_eq!(refused(&over, &command), Settled, "{command:?}");
