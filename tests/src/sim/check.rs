@@ -108,8 +108,7 @@ impl Check {
         let calls = *calls;
         // A job that is tried again has another of the same prompt; a deleted one is as it was last seen.
         let is_gone = |job: &&Job| jobs.iter().all(|there| there.id != job.id);
-        let asked: Vec<_> =
-            jobs.iter().chain(seen.jobs.values().filter(is_gone)).filter(is_it).collect();
+        let asked: Vec<_> = jobs.iter().chain(seen.jobs.values().filter(is_gone)).filter(is_it).collect();
         let counted: u32 = asked.iter().map(|job| job.calls).sum();
         let mut found = Vec::new();
         if asked.is_empty() {

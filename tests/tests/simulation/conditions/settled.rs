@@ -69,7 +69,9 @@ const fn is_draft(outcome: &Outcome) -> bool {
 fn publication(choices: &mut Choices) -> Publication {
     let earlier = Duration::from_secs(10 * choices.below(2));
     let (now, expires_at) = (choices.moment().minus(earlier), choices.moment());
-    Publication { published: choices.below(2) == 0, now, expires_at }
+    // Every job here has this version.
+    let version_seen = 7 - u64::from(choices.below(8) == 0);
+    Publication { published: choices.below(2) == 0, version_seen, now, expires_at }
 }
 
 async fn stored(writes: &Writes, pk: &str, sk: &str) -> anyhow::Result<Option<Item>> {
@@ -145,12 +147,13 @@ async fn a_record_that_is_no_draft_is_not_published(writes: Writes) -> anyhow::R
         let job = settled_with(&mut choices, number, |outcome| matches!(outcome, Outcome::Drawn { .. }));
         let published = matches!(&job.stage, Stage::Settled(settled) if is_draft(&settled.outcome));
         let now = choices.moment().minus(Duration::from_secs(10));
-        let publication = Publication { published, now, expires_at: choices.moment() };
+        let (version_seen, expires_at) = (job.version, choices.moment());
+        let publication = Publication { published, version_seen, now, expires_at };
         let item = without(to_item(&job), "settled");
         let op = stamp("op");
         let publish = writes.jobs.publish(&job, &publication, false, &op);
         // An answer that cannot be read is as good as a refusal.
-        drop(changes_nothing(&writes, item, "a record that is not settled", publish).await?);
+        drop(changes_nothing(&writes, item, "a record that is not settled", Box::pin(publish)).await?);
     }
     Ok(())
 }
@@ -159,7 +162,8 @@ async fn a_prompt_is_kept_as_long_as_its_record(writes: Writes) -> anyhow::Resul
     let mut choices = Choices(4);
     let job = settled_with(&mut choices, 1, is_draft);
     let now = choices.moment().minus(Duration::from_secs(10));
-    let publication = Publication { published: true, now, expires_at: now.plus(Duration::from_secs(1_000)) };
+    let expires_at = now.plus(Duration::from_secs(1_000));
+    let publication = Publication { published: true, version_seen: job.version, now, expires_at };
     put(&writes, &job).await?;
     // It is not there: nothing is made of it, and nothing is published without it.
     let missing = writes.jobs.publish(&job, &publication, true, &stamp("a")).await;
@@ -279,13 +283,13 @@ async fn a_tombstone_stays_until_it_expires(writes: Writes) -> anyhow::Result<()
         let seen = Job { id: job.id.clone(), user: job.user.clone(), ..choices.job(number) };
         let (command, op) = (choices.command(&seen), stamp(&format!("op{number}")));
         let commit = writes.jobs.commit(&seen, &command, &op, expires_at, SETTLE_PATIENCE);
-        let commit = changes_nothing(&writes, item.clone(), "a tombstone", commit).await??;
+        let commit = changes_nothing(&writes, item.clone(), "a tombstone", Box::pin(commit)).await??;
         ensure!(matches!(commit, Commit::Absent), "{command:?}");
     }
     let publication = Publication { published: true, ..publication(&mut choices) };
     let op = stamp("p");
     let publish = writes.jobs.publish(&job, &publication, false, &op);
-    let commit = changes_nothing(&writes, item.clone(), "a tombstone", publish).await??;
+    let commit = changes_nothing(&writes, item.clone(), "a tombstone", Box::pin(publish)).await??;
     ensure!(matches!(commit, Commit::Absent), "published");
     ensure!(writes.jobs.get(&job.id).await?.is_none(), "it is no job");
     ensure!(writes.jobs.read_many(std::slice::from_ref(&job.id)).await?.is_empty(), "it is no job of many");
