@@ -214,7 +214,8 @@ async fn a_waiting_job_is_cancelled(system: &Deployed) -> anyhow::Result<()> {
 /// The job whose prompt is kept beside its record, and the one that was cancelled.
 async fn what_is_over_is_published_tried_again_and_deleted(system: &Deployed) -> anyhow::Result<()> {
     let alice = UserId::parse("alice")?;
-    let path = |key: &str| anyhow::Ok(format!("/v1/jobs/{}", JobId::derive(&alice, &IdempotencyKey::parse(key)?)));
+    let path =
+        |key: &str| anyhow::Ok(format!("/v1/jobs/{}", JobId::derive(&alice, &IdempotencyKey::parse(key)?)));
     let (drawn, cancelled) = (path("k1")?, path("unwanted")?);
     let link = system.app.get(system.alice(), &drawn).await?.text("image_url").to_owned();
     for (change, status) in [("publish", "published"), ("unpublish", "draft")] {
