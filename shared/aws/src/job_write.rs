@@ -86,11 +86,12 @@ pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
 
 /// The update that publishes a draft or takes that back: the other way round it finds nothing.
 pub(crate) fn publication_write(publication: &Publication, op: &Stamp) -> Expression {
-    let Publication { published, now, expires_at } = *publication;
+    let Publication { published, version_seen, now, expires_at } = *publication;
     let (before, after) =
         if published { (Status::Draft, Status::Published) } else { (Status::Published, Status::Draft) };
     of_settled(op)
         .require(name::STATUS, "=", status(before))
+        .require(name::VERSION, "=", number(version_seen))
         .require(name::TTL, ">", number(now.as_seconds()))
         .set(name::STATUS, status(after))
         .set(name::TTL, number(expires_at.as_seconds()))

@@ -19,6 +19,8 @@ use crate::time::Timestamp;
 pub struct Publication {
     /// What it is from now on; before, it was the other.
     pub published: bool,
+    /// The record's version as it was read. The status alone comes back: a write that hung for long would find it again.
+    pub version_seen: u64,
     /// Now: an expired record is gone for its owner.
     pub now: Timestamp,
     /// The record may be deleted then.
@@ -34,6 +36,9 @@ pub enum Unfit {
     /// It has no picture, or is not what it should be before.
     #[error("the job has another status")]
     OtherStatus,
+    /// It has changed since it was read.
+    #[error("the job has changed since it was read")]
+    Changed,
     /// Its record has expired.
     #[error("the job's record has expired")]
     Expired,
@@ -57,7 +62,8 @@ impl Publication {
         let (settled, is) = drawn(job)?;
         let days = if published { days.published } else { days.settled };
         let expires_at = kept_until(settled.finished_at, now, days);
-        Ok((is != published).then_some(Self { published, now, expires_at }))
+        let version_seen = job.version;
+        Ok((is != published).then_some(Self { published, version_seen, now, expires_at }))
     }
 
     /// The next record.
@@ -68,6 +74,9 @@ impl Publication {
         let (settled, is) = drawn(job)?;
         if is == self.published {
             return Err(Unfit::OtherStatus);
+        }
+        if job.version != self.version_seen {
+            return Err(Unfit::Changed);
         }
         if settled.expires_at <= self.now {
             return Err(Unfit::Expired);

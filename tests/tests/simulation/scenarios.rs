@@ -28,7 +28,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 27] = [
+pub(crate) const ALL: [&Scenario; 28] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
@@ -43,6 +43,7 @@ pub(crate) const ALL: [&Scenario; 27] = [
     &NO_KEY,
     &NETWORK,
     &NETWORK_WORKER_DIED,
+    &NETWORK_CANCELLED_WORKER_DIED,
     &REFUSED_ONCE,
     &FAILED_ONCE,
     &BLOCKED,
@@ -275,6 +276,21 @@ pub(crate) const NETWORK_WORKER_DIED: Scenario = Scenario {
     name: "network, worker died",
     base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
     ..NETWORK
+};
+
+/// The same, and its owner asks to end it before the sweeper finds it.
+pub(crate) const NETWORK_CANCELLED_WORKER_DIED: Scenario = Scenario {
+    name: "network, cancelled, worker died",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            let id = submit(world, "k", MODEL, DEADLINE).await?;
+            world.pass(Duration::from_secs(30)).await;
+            world.client("alice").cancel(&id).await.map(drop)
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..NETWORK_WORKER_DIED
 };
 
 /// The provider does not draw such things.

@@ -41,7 +41,7 @@ fn each_wish_on_each_stage() {
         (with(Outcome::Cancelled), [OTHER, OTHER, Ok(Status::Cancelled)]),
     ];
     for (job, [publish, unpublish, delete]) in stages {
-        let to = |published| Publication { published, now: at(10), expires_at: at(500) };
+        let to = |published| Publication { published, version_seen: 7, now: at(10), expires_at: at(500) };
         let status = |publication: Publication| publication.apply(&job, stamp(9)).map(|next| next.status());
         assert_eq!(status(to(true)), publish, "{:?}", job.stage);
         assert_eq!(status(to(false)), unpublish, "{:?}", job.stage);
@@ -78,11 +78,24 @@ fn a_wish_that_is_fulfilled_writes_nothing() {
     }
 }
 
+/// Published, taken back and published again: a write of the first time that comes late takes nothing back.
+#[test]
+fn a_late_write_does_not_find_its_state_again() {
+    let wish = |job: &Job, published| Publication::of(job, published, at(10), DAYS).unwrap().unwrap();
+    let first = with(published());
+    let late = wish(&first, false);
+    let draft = late.apply(&first, stamp(1)).unwrap();
+    let again = wish(&draft, true).apply(&draft, stamp(2)).unwrap();
+    assert_eq!(again.status(), first.status());
+    assert_eq!(late.apply(&again, stamp(1)).err(), Some(Unfit::Changed));
+}
+
 #[test]
 fn an_expired_record_is_not_published_back_to_life() {
     let draft = with(drawn());
     let expires_at = the_settled(&draft).expires_at;
-    let publish = |now| Publication { published: true, now, expires_at: now }.apply(&draft, stamp(9));
+    let publish =
+        |now| Publication { published: true, version_seen: 7, now, expires_at: now }.apply(&draft, stamp(9));
     assert!(publish(expires_at.minus(Duration::from_millis(1))).is_ok());
     assert_eq!(publish(expires_at).err(), Some(Unfit::Expired));
     assert!(draft.is_expired(expires_at) && !draft.belongs_to(&draft.user, expires_at));
@@ -124,7 +137,8 @@ fn what_lies_beside_a_record_outlives_it_by_a_day() {
             let job = Job { stage: Stage::Settled(end(outcome)), ..waiting() };
             assert_eq!(beside_expires_at(&job, 90), day(until + 1));
         }
-        let publication = Publication { published: true, now: at(0), expires_at: day(until) };
+        let publication =
+            Publication { published: true, version_seen: 7, now: at(0), expires_at: day(until) };
         assert_eq!(publication.beside_expires_at(), day(until + 1));
     }
 }
@@ -170,7 +184,7 @@ proptest! {
         now in times(),
         expires_at in times(),
     ) {
-        let publication = Publication { published, now, expires_at };
+        let publication = Publication { published, version_seen: job.version, now, expires_at };
         if let Ok(next) = publication.apply(&job, stamp(9)) {
             prop_assert!(publication.has_made(&next) && !publication.has_made(&job));
             let mut expected = Job { version: job.version + 1, op: stamp(9), ..Job::clone(&job) };

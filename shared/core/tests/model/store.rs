@@ -111,8 +111,9 @@ impl Off {
             }
             Wish::Publish | Wish::Unpublish => {
                 let published = wish == Wish::Publish;
-                // What is known of a record here has no time of its own.
-                let publication = Publication { published, now: Timestamp::EPOCH, expires_at: tick(0) };
+                // What is known of a record here has neither a version nor a time of its own.
+                let (now, expires_at) = (Timestamp::EPOCH, tick(0));
+                let publication = Publication { published, version_seen: record.version, now, expires_at };
                 match publication.apply(&record, stamp(0)) {
                     Ok(next) => Some(Known::job(next)),
                     Err(_) if self.has(Guard::PublishedIsDrawn) => {

@@ -70,7 +70,9 @@ const fn is_draft(outcome: &Outcome) -> bool {
 fn publication(choices: &mut Choices) -> Publication {
     let earlier = Duration::from_secs(10 * choices.below(2));
     let (now, expires_at) = (choices.moment().minus(earlier), choices.moment());
-    Publication { published: choices.below(2) == 0, now, expires_at }
+    // Every job here has this version.
+    let version_seen = 7 - u64::from(choices.below(8) == 0);
+    Publication { published: choices.below(2) == 0, version_seen, now, expires_at }
 }
 
 async fn stored(writes: &Writes, pk: &str, sk: &str) -> anyhow::Result<Option<Item>> {
@@ -146,12 +148,13 @@ async fn a_record_that_is_no_draft_is_not_published(writes: Writes) -> anyhow::R
         let job = settled_with(&mut choices, number, |outcome| matches!(outcome, Outcome::Drawn { .. }));
         let published = matches!(&job.stage, Stage::Settled(settled) if is_draft(&settled.outcome));
         let now = choices.moment().minus(Duration::from_secs(10));
-        let publication = Publication { published, now, expires_at: choices.moment() };
+        let (version_seen, expires_at) = (job.version, choices.moment());
+        let publication = Publication { published, version_seen, now, expires_at };
         let item = without(to_item(&job), "settled");
         let (op, nothing) = (stamp("op"), Kept::default());
         let publish = writes.jobs.publish(&job, &publication, &nothing, &op);
         // An answer that cannot be read is as good as a refusal.
-        drop(changes_nothing(&writes, item, "a record that is not settled", publish).await?);
+        drop(changes_nothing(&writes, item, "a record that is not settled", Box::pin(publish)).await?);
     }
     Ok(())
 }
@@ -176,7 +179,7 @@ async fn what_lies_beside_a_record_is_kept_as_long(writes: Writes) -> anyhow::Re
         let (created_at, second) = (job.order.created_at, Duration::from_secs(1));
         let Stage::Settled(settled) = &job.stage else { bail!("not settled") };
         let (now, expires_at) = (settled.expires_at.minus(second), settled.expires_at.plus(second * 1_000));
-        let publication = Publication { published: true, now, expires_at };
+        let publication = Publication { published: true, version_seen: job.version, now, expires_at };
         let prompt = beside(&job, "BODY", &[("prompt", text("x"))]);
         let own = metadata_of(&job, created_at);
         let earlier = metadata_of(&job, created_at.minus(second));
@@ -234,14 +237,12 @@ async fn what_lies_beside_a_record_is_kept_as_long(writes: Writes) -> anyhow::Re
 /// Puts an item beside a job's record, or takes away what is there.
 async fn set_beside(writes: &Writes, job: &Job, sort_key: &str, item: Option<Item>) -> anyhow::Result<()> {
     let table = &writes.names.jobs;
-    match item {
-        Some(item) => put_item(writes, table, item).await,
-        None => {
-            let delete = writes.clients.dynamodb.delete_item().table_name(table);
-            delete.key("pk", text(job.id.as_str())).key("sk", text(sort_key)).send().await?;
-            Ok(())
-        }
+    if let Some(item) = item {
+        return put_item(writes, table, item).await;
     }
+    let delete = writes.clients.dynamodb.delete_item().table_name(table);
+    delete.key("pk", text(job.id.as_str())).key("sk", text(sort_key)).send().await?;
+    Ok(())
 }
 
 async fn a_record_that_is_not_the_one_seen_is_not_deleted(writes: Writes) -> anyhow::Result<()> {
@@ -348,13 +349,13 @@ async fn a_tombstone_stays_until_it_expires(writes: Writes) -> anyhow::Result<()
         let seen = Job { id: job.id.clone(), user: job.user.clone(), ..choices.job(number) };
         let (command, op) = (choices.command(&seen), stamp(&format!("op{number}")));
         let commit = writes.jobs.commit(&seen, &command, &op, expires_at, SETTLE_PATIENCE);
-        let commit = changes_nothing(&writes, item.clone(), "a tombstone", commit).await??;
+        let commit = changes_nothing(&writes, item.clone(), "a tombstone", Box::pin(commit)).await??;
         ensure!(matches!(commit, Commit::Absent), "{command:?}");
     }
     let publication = Publication { published: true, ..publication(&mut choices) };
     let (op, nothing) = (stamp("p"), Kept::default());
     let publish = writes.jobs.publish(&job, &publication, &nothing, &op);
-    let commit = changes_nothing(&writes, item.clone(), "a tombstone", publish).await??;
+    let commit = changes_nothing(&writes, item.clone(), "a tombstone", Box::pin(publish)).await??;
     ensure!(matches!(commit, Commit::Absent), "published");
     ensure!(writes.jobs.get(&job.id).await?.is_none(), "it is no job");
     ensure!(writes.jobs.read_many(std::slice::from_ref(&job.id)).await?.is_empty(), "it is no job of many");
