@@ -282,6 +282,14 @@ impl App {
         self.send("PATCH", &path, &headers, Some(changes.to_string().into_bytes())).await
     }
 
+    /// Deletes a path as a user.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn delete(&self, user: &str, path: &str) -> anyhow::Result<Answer> {
+        self.send("DELETE", path, &[("authorization", &format!("Bearer {user}"))], None).await
+    }
+
     /// Waits until a job has ended and returns it.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use darkroom_aws::{Commit, Kept, StoreError, now, random_stamp};
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{ConversationId, JobId, UserId};
-use darkroom_core::job::{Job, Outcome, Stage, Status};
+use darkroom_core::job::{Job, Outcome, Record, Stage, Status};
 use darkroom_core::lifecycle::{Command, End, expires_at};
 use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::metadata::JobMetadata;
@@ -33,8 +33,10 @@ const WAIT_READ: Duration = Duration::from_millis(500);
 const LINK_CLOCK_SECONDS: u64 = 600;
 /// A page of jobs unless asked otherwise.
 const LIST_DEFAULT: u16 = 20;
-/// A cancel that loses the race against the job's own progress looks again; each look finds a later state.
-const CANCEL_TRIES: u32 = 8;
+/// What a job's owner asks for looks again when another write of the job came first. A cancel finds a later state each time.
+pub(crate) const TRIES: u32 = 8;
+/// A list of drafts waits no longer for what is over.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `GET /v1/jobs/{id}`: the job, or 304. With `?wait=N` it answers when the job changes, at the latest after N seconds.
 pub(crate) async fn show(
@@ -78,7 +80,7 @@ pub(crate) async fn show(
     }
 }
 
-/// `GET /v1/jobs`: the caller's jobs, newest first.
+/// `GET /v1/jobs`: the caller's jobs, newest first. The first page of drafts ends what is over among the caller's newest.
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     AcceptLanguage(language): AcceptLanguage,
@@ -94,9 +96,11 @@ pub(crate) async fn list(
     let cursor = query.value("cursor", "a next_cursor that this list gave", parse_job_cursor);
     query.finish(language)?;
     let at = now();
+    if status == Some(Status::Draft) && cursor.is_none() {
+        api.sweep_own(&user, at).await;
+    }
     let wanted = |job: &Job| {
-        job.user == user
-            && !job.is_expired(at)
+        job.belongs_to(&user, at)
             && status.is_none_or(|status| job.status() == status)
             && conversation.as_ref().is_none_or(|wanted| job.order.conversation_id.as_ref() == Some(wanted))
     };
@@ -119,18 +123,18 @@ pub(crate) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let mut job = api.owned(&user, &id, language).await?;
-    for _ in 0..CANCEL_TRIES {
+    for _ in 0..TRIES {
         let at = now();
         let command = match &job.stage {
             Stage::Pending(_) => {
-                Command::CancelPending { end: End { now: at, expires_at: expires_at(at, api.ttl_days) } }
+                Command::CancelPending { end: End { now: at, expires_at: expires_at(at, api.days.settled) } }
             }
             Stage::Processing(processing) if !processing.cancel_requested => Command::RequestCancel,
             Stage::Processing(_) => return api.answer(&job, language).await,
             Stage::Settled(settled) if settled.outcome == Outcome::Cancelled => {
                 return api.answer(&job, language).await;
             }
-            Stage::Settled(_) => return Err(wrong_state(&job, language)),
+            Stage::Settled(_) => return Err(cannot_be_cancelled(&job, language)),
         };
         let commit = api
             .jobs
@@ -148,25 +152,31 @@ pub(crate) async fn cancel(
     Err(Problem::new(ErrorCode::StoreThrottled, language))
 }
 
-fn wrong_state(job: &Job, language: Language) -> Problem {
-    let status = job.status().as_str();
-    let words = match language {
-        Language::En => format!("The job is {status}: it can no longer be cancelled."),
-        Language::Tr => format!("İşin durumu {status}: artık iptal edilemez."),
-    };
-    Problem::new(ErrorCode::WrongState, language).with_detail(words)
+fn cannot_be_cancelled(job: &Job, language: Language) -> Problem {
+    Problem::wrong_state(job, ["it can no longer be cancelled", "artık iptal edilemez"], language)
 }
 
 impl Api {
     /// The job of this id if it is the caller's and its record has not expired.
-    async fn owned(&self, user: &UserId, id: &str, language: Language) -> Result<Job, Problem> {
-        let not_found = || Problem::new(ErrorCode::NotFound, language);
-        let id = JobId::parse(id).map_err(|_| not_found())?;
-        let job = self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))?;
-        job.filter(|job| is_theirs(job, user)).ok_or_else(not_found)
+    pub(crate) async fn owned(&self, user: &UserId, id: &str, language: Language) -> Result<Job, Problem> {
+        let job = self.owned_record(user, id, language).await?.job();
+        job.ok_or_else(|| Problem::new(ErrorCode::NotFound, language))
     }
 
-    /// The same, with its metadata.
+    /// The same, or what is left of it.
+    pub(crate) async fn owned_record(
+        &self,
+        user: &UserId,
+        id: &str,
+        language: Language,
+    ) -> Result<Record, Problem> {
+        let not_found = || Problem::new(ErrorCode::NotFound, language);
+        let id = JobId::parse(id).map_err(|_| not_found())?;
+        let record = self.jobs.record(&id).await.map_err(|error| unavailable(&error, language))?;
+        record.filter(|record| record.belongs_to(user, now())).ok_or_else(not_found)
+    }
+
+    /// The job with its metadata.
     pub(crate) async fn owned_with_metadata(
         &self,
         user: &UserId,
@@ -176,10 +186,26 @@ impl Api {
         let not_found = || Problem::new(ErrorCode::NotFound, language);
         let id = JobId::parse(id).map_err(|_| not_found())?;
         let found = self.jobs.get_with_metadata(&id).await.map_err(|error| unavailable(&error, language))?;
-        found.filter(|(job, _)| is_theirs(job, user)).ok_or_else(not_found)
+        found.filter(|(job, _)| job.belongs_to(user, now())).ok_or_else(not_found)
     }
 
-    async fn answer(&self, job: &Job, language: Language) -> Result<Response, Problem> {
+    /// Ends what is over among the caller's newest jobs, so that their tokens are back. Whoever has no job under way has none
+    /// that is over. The list is shown whatever comes of it: the sweeper comes again.
+    async fn sweep_own(&self, user: &UserId, at: Timestamp) {
+        let sweep = async {
+            match self.ledger.balance(user).await?.inflight {
+                0 => Ok(()),
+                _ => self.sweep.of_user(user, at).await.map(drop),
+            }
+        };
+        match tokio::time::timeout(SWEEP_TIMEOUT, sweep).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "drafts are listed without a sweep before"),
+            Err(_) => tracing::warn!("drafts are listed before the sweep has ended"),
+        }
+    }
+
+    pub(crate) async fn answer(&self, job: &Job, language: Language) -> Result<Response, Problem> {
         let metadata = self.jobs.metadata(job).await.map_err(|error| unavailable(&error, language))?;
         self.answer_with(job, metadata, language).await
     }
@@ -232,8 +258,8 @@ impl Api {
             }
             _ => None,
         };
-        let image_url = match image_key(job) {
-            Some(key) => Some(self.images.link(key).await?),
+        let image_url = match job.image() {
+            Some(image) => Some(self.images.link(&image.key).await?),
             None => None,
         };
         let typical = model.map(Model::typical).unwrap_or_default();
@@ -255,25 +281,10 @@ impl Api {
     }
 }
 
-/// Whether a job is there for this caller.
-fn is_theirs(job: &Job, user: &UserId) -> bool {
-    job.user == *user && !job.is_expired(now())
-}
-
 /// A 304 carries what its 200 would have (RFC 9110 §15.4.5).
 fn cache_headers(tag: String) -> [(HeaderName, String); 3] {
     let (vary, language) = VARY_LANGUAGE;
     [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned()), (vary, language.to_owned())]
-}
-
-fn image_key(job: &Job) -> Option<&str> {
-    match &job.stage {
-        Stage::Settled(settled) => match &settled.outcome {
-            Outcome::Draft { image, .. } => Some(&image.key),
-            Outcome::Failed(_) | Outcome::Cancelled => None,
-        },
-        Stage::Pending(_) | Stage::Processing(_) => None,
-    }
 }
 
 /// Changes with the versions of record and metadata, the place in the queue, the language of the texts and, with a
@@ -288,7 +299,7 @@ fn etag(
     let place = position
         .map_or_else(String::new, |position| format!("-p{}{}", position.place, u8::from(position.exact)));
     let clock =
-        image_key(job).map_or_else(String::new, |_| format!("-t{}", at.as_seconds() / LINK_CLOCK_SECONDS));
+        job.image().map_or_else(String::new, |_| format!("-t{}", at.as_seconds() / LINK_CLOCK_SECONDS));
     format!("\"v{}-m{}{place}{clock}-{}\"", job.version, metadata.version, language.tag())
 }
 

@@ -1,6 +1,7 @@
 //! Everything a client calls apart from submitting.
 
 mod account;
+mod drafts;
 mod forecast;
 mod health;
 mod jobs;
@@ -12,10 +13,10 @@ mod routes;
 
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{
-    ConfigError, Environment, Tables, image_bucket, queue_url, quota_minute, ttl_days,
+    ConfigError, Environment, Tables, image_bucket, queue_url, quota_minute, record_days, sweep_rules,
 };
 use darkroom_aws::{
-    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer, StoreError,
+    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer, StoreError, Sweep,
     read_clock,
 };
 
@@ -33,23 +34,26 @@ pub use crate::routes::{Api, router};
 pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, ConfigError> {
     let tables = Tables::read(environment)?;
     let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
-    let (ttl_days, quota_minute) = (ttl_days(environment)?, quota_minute(environment)?);
+    let (days, quota_minute) = (record_days(environment)?, quota_minute(environment)?);
+    let rules = sweep_rules(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     let jobs = JobTable::new(clients.dynamodb, tables.jobs, ledger.clone());
+    let queue = JobQueue::new(clients.sqs, queue_url);
     Ok(Api {
         waiting: WaitingCache::new(jobs.clone()),
         catalogue: Catalogue::new(keys.clone()),
         forecast: Forecast::new(Pacer::new(keys.clone(), quota_minute)),
         health: HealthCache::default(),
         overview: OverviewCache::default(),
+        sweep: Sweep::new(jobs.clone(), keys.clone(), queue.clone(), quota_minute, rules),
         jobs,
         ledger,
         keys,
-        queue: JobQueue::new(clients.sqs, queue_url),
+        queue,
         images: ImageStore::new(clients.s3.clone(), bucket.clone()),
         image_probe: ImageProbe::new(clients.s3, bucket),
-        ttl_days,
+        days,
     })
 }
 

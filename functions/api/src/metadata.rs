@@ -6,7 +6,6 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use darkroom_aws::{Patched, now};
 use darkroom_core::error_code::ErrorCode;
-use darkroom_core::lifecycle::beside_expires_at;
 use darkroom_core::metadata::MetadataPatch;
 use darkroom_edge::{AcceptLanguage, Caller, MergePatchBody, Problem};
 
@@ -24,8 +23,7 @@ pub(crate) async fn merge(
     let refused = |violation| Problem::violations(vec![violation], language);
     let patch = MetadataPatch::parse(body).map_err(refused)?;
     let (job, seen) = api.owned_with_metadata(&user, &id, language).await?;
-    let expires_at = beside_expires_at(&job, api.ttl_days);
-    let patched = api.jobs.patch_metadata(&job, seen, &patch, expires_at, now()).await;
+    let patched = api.jobs.patch_metadata(&job, seen, &patch, api.days.settled, now()).await;
     match patched.map_err(|error| unavailable(&error, language))? {
         Patched::Applied(metadata) => api.answer_with(&job, metadata, language).await,
         Patched::Refused(violation) => Err(refused(violation)),

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, patch, post};
 use darkroom_aws::{
-    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError,
+    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError, Sweep,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::settled::Days;
 use darkroom_edge::{Problem, method_not_allowed, not_found};
 
 use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
 use crate::queue::WaitingCache;
-use crate::{account, health, jobs, metadata, overview};
+use crate::{account, drafts, health, jobs, metadata, overview};
 
 /// What the routes need.
 pub struct Api {
@@ -29,7 +30,8 @@ pub struct Api {
     pub(crate) forecast: Forecast,
     pub(crate) health: HealthCache,
     pub(crate) overview: OverviewCache,
-    pub(crate) ttl_days: u64,
+    pub(crate) sweep: Sweep,
+    pub(crate) days: Days,
 }
 
 /// The function's routes.
@@ -37,9 +39,12 @@ pub fn router(api: Api) -> Router {
     Router::new()
         // Submitting is the other function's; named here so that `Allow` tells all that the path has.
         .route("/v1/jobs", get(jobs::list).post(method_not_allowed))
-        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(drafts::delete))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/metadata", patch(metadata::merge))
+        .route("/v1/jobs/{id}/publish", post(drafts::publish))
+        .route("/v1/jobs/{id}/unpublish", post(drafts::unpublish))
+        .route("/v1/jobs/{id}/retry", post(method_not_allowed))
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))

@@ -1,4 +1,4 @@
-//! POST /v1/jobs: takes a valid request and its price, queues the job.
+//! `POST /v1/jobs` and `POST /v1/jobs/{id}/retry`: takes a valid request and its price, queues the job.
 
 mod breakers;
 mod submit;

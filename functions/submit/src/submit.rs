@@ -1,9 +1,9 @@
-//! One submission: parse, decide, one transaction, send, 202.
+//! One submission, of a new request or of one that is tried again: parse, decide, one transaction, send, 202.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -15,15 +15,16 @@ use darkroom_aws::{
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
-use darkroom_core::job::{Job, Order, Submission, WaitReason};
-use darkroom_core::ledger::LedgerError;
-use darkroom_core::lifecycle::{Command, beside_expires_at};
+use darkroom_core::job::{Job, Order, Record, Submission, Tombstone, WaitReason};
+use darkroom_core::ledger::{LedgerError, Settlement};
+use darkroom_core::lifecycle::Command;
 use darkroom_core::limits::{PROMPT_INLINE_BYTES_MAX, SETTLE_PATIENCE};
 use darkroom_core::metadata::Metadata;
 use darkroom_core::model::{Choice, Model, choose};
 use darkroom_core::outlook::Outlook;
 use darkroom_core::pace::Turn;
 use darkroom_core::request::{JobRequest, Prompt};
+use darkroom_core::settled::beside_expires_at;
 use darkroom_core::time::Timestamp;
 use darkroom_edge::{
     AcceptLanguage, Caller, JobView, JsonBody, Problem, VARY_LANGUAGE, method_not_allowed, not_found,
@@ -54,6 +55,7 @@ impl Submit {
 pub fn router(submit: Submit) -> Router {
     Router::new()
         .route("/v1/jobs", post(post_job))
+        .route("/v1/jobs/{id}/retry", post(post_retry))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(submit))
@@ -72,58 +74,120 @@ async fn post_job(
         idempotency_key(&headers).ok_or_else(|| Problem::new(ErrorCode::MissingIdempotencyKey, language))?;
     let request = JobRequest::parse(&body, submit.rules.deadline)
         .map_err(|violations| Problem::violations(violations, language))?;
+    let (id, hash) = (JobId::derive(&user, &key), request.hash());
+    submit.answer(Asked { id, user, request, hash, retry_of: None }, now(), language).await
+}
+
+/// A job for which another one that gave its tokens back is tried again: the same request, with its metadata as they are now, at
+/// today's price. There is one for each; asked again, it is the answer.
+async fn post_retry(
+    State(submit): State<Arc<Submit>>,
+    AcceptLanguage(language): AcceptLanguage,
+    Caller(user): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let at = now();
-    let models = submit.catalogue.models(at).await.map_err(|error| unavailable(&error, language))?;
-    let id = JobId::derive(&user, &key);
-    let shown = |request: &JobRequest| Shown {
-        prompt: request.prompt.clone(),
-        metadata: request.metadata.clone(),
-        model: None,
-        open_until: None,
-        at,
-        language,
-    };
-    let model = match choose(&models, request.model.as_ref(), &at.utc_day()) {
-        Choice::Offered(model) => model,
-        Choice::Retired(_) => {
-            let refusal = without_model(ErrorCode::ModelRetired, language);
-            return submit.replay_or(id, &request, shown(&request), refusal).await;
-        }
-        Choice::Unknown => {
-            let refusal = without_model(ErrorCode::UnknownModel, language);
-            return submit.replay_or(id, &request, shown(&request), refusal).await;
-        }
-    };
-    let look = || submit.breakers.open_until(&models, model, at);
-    if submit.rules.refuse_when_open
-        && let Some(until) = look().await
-    {
-        let refusal = Problem::new(ErrorCode::CircuitOpen, language).with_retry_after(until.since(at));
-        let shown = Shown { model: Some(model), open_until: Some(until), ..shown(&request) };
-        return submit.replay_or(id, &request, shown, refusal).await;
+    let ended = submit.owned(&user, &id, at, language).await?;
+    if ended.settlement() != Some(Settlement::Refunded) {
+        let words = [
+            "only a job that failed or was cancelled can be tried again",
+            "yalnızca başarısız ya da iptal edilmiş bir iş yeniden denenebilir",
+        ];
+        return Err(Problem::wrong_state(&ended, words, language));
     }
-    let (shown, hash) = (shown(&request), request.hash());
-    let (created, open_until) = tokio::join!(submit.take(id, user, request, model, at), look());
-    let shown = Shown { model: Some(model), open_until, ..shown };
-    match created.map_err(|error| unavailable(&error, language))? {
-        Created::New(job) => Ok(shown.accepted(&job)),
-        Created::Existing(job) => submit.replay(&job, &hash, shown).await,
-        Created::Refused(refusal) => Err(refused(&refusal, language)),
-    }
+    let failed = |error: StoreError| unavailable(&error, language);
+    let prompt = match &ended.order.prompt {
+        Some(prompt) => Some(prompt.clone()),
+        None => submit.jobs.long_prompt(&ended.id).await.map_err(failed)?,
+    };
+    let metadata = submit.jobs.metadata(&ended).await.map_err(failed)?.value;
+    let Some(prompt) = prompt else {
+        tracing::error!(job.id = %ended.id, "the prompt that was kept beside the record is missing");
+        return Err(Problem::new(ErrorCode::Internal, language));
+    };
+    let asked = Asked {
+        id: JobId::derive_retry(&ended.ticket()),
+        user,
+        request: JobRequest::again(&ended.order, prompt, metadata, submit.rules.deadline),
+        hash: ended.order.request_hash,
+        retry_of: Some(ended.id),
+    };
+    submit.answer(asked, at, language).await
+}
+
+/// What is asked for, by whom, and as which job.
+struct Asked {
+    id: JobId,
+    user: UserId,
+    request: JobRequest,
+    /// The request's, as it came.
+    hash: String,
+    retry_of: Option<JobId>,
 }
 
 impl Submit {
-    /// Records the job and sends its message.
-    async fn take(
+    /// Takes the job, or tells what became of it before.
+    async fn answer(&self, asked: Asked, at: Timestamp, language: Language) -> Result<Response, Problem> {
+        let models = self.catalogue.models(at).await.map_err(|error| unavailable(&error, language))?;
+        let shown = Shown {
+            prompt: asked.request.prompt.clone(),
+            metadata: asked.request.metadata.clone(),
+            model: None,
+            open_until: None,
+            at,
+            language,
+        };
+        let model = match choose(&models, asked.request.model.as_ref(), &at.utc_day()) {
+            Choice::Offered(model) => model,
+            Choice::Retired(_) => {
+                return self
+                    .replay_or(&asked, shown, without_model(ErrorCode::ModelRetired, &asked, language))
+                    .await;
+            }
+            Choice::Unknown => {
+                return self
+                    .replay_or(&asked, shown, without_model(ErrorCode::UnknownModel, &asked, language))
+                    .await;
+            }
+        };
+        let look = || self.breakers.open_until(&models, model, at);
+        if self.rules.refuse_when_open
+            && let Some(until) = look().await
+        {
+            let refusal = Problem::new(ErrorCode::CircuitOpen, language).with_retry_after(until.since(at));
+            let shown = Shown { model: Some(model), open_until: Some(until), ..shown };
+            return self.replay_or(&asked, shown, refusal).await;
+        }
+        let hash = asked.hash.clone();
+        let (created, open_until) = tokio::join!(self.take(asked, model, at), look());
+        let shown = Shown { model: Some(model), open_until, ..shown };
+        match created.map_err(|error| unavailable(&error, language))? {
+            Created::New(job) => Ok(shown.accepted(&job)),
+            Created::Existing(job) => self.replay(&job, &hash, shown).await,
+            Created::Deleted(tombstone) => Err(deleted(&tombstone, &hash, language)),
+            Created::Refused(refusal) => Err(refused(&refusal, language)),
+        }
+    }
+
+    /// The job of this id if it is the caller's and its record has not expired.
+    async fn owned(
         &self,
-        id: JobId,
-        user: UserId,
-        request: JobRequest,
-        model: &Model,
+        user: &UserId,
+        id: &str,
         at: Timestamp,
-    ) -> Result<Created, StoreError> {
-        let metadata = request.metadata.clone();
-        let (order, long) = self.order(request, model, at);
+        language: Language,
+    ) -> Result<Job, Problem> {
+        let not_found = || Problem::new(ErrorCode::NotFound, language);
+        let id = JobId::parse(id).map_err(|_| not_found())?;
+        let job = self.jobs.get(&id).await.map_err(|error| unavailable(&error, language))?;
+        job.filter(|job| job.belongs_to(user, at)).ok_or_else(not_found)
+    }
+
+    /// Records the job and sends its message.
+    async fn take(&self, asked: Asked, model: &Model, at: Timestamp) -> Result<Created, StoreError> {
+        let (id, user) = (asked.id.clone(), asked.user.clone());
+        let metadata = asked.request.metadata.clone();
+        let (order, long) = self.order(asked, model, at);
         let job = Job::submitted(Submission { id, user, order, op: random_stamp() }, self.rules.wake);
         let beside = Beside {
             long_prompt: long.as_ref(),
@@ -139,8 +203,8 @@ impl Submit {
     }
 
     /// What is asked for, and its prompt when that is too long to stand in it.
-    fn order(&self, request: JobRequest, model: &Model, at: Timestamp) -> (Order, Option<Prompt>) {
-        let request_hash = request.hash();
+    fn order(&self, asked: Asked, model: &Model, at: Timestamp) -> (Order, Option<Prompt>) {
+        let Asked { request, hash, retry_of, .. } = asked;
         let (inline, long) = match request.prompt {
             prompt if prompt.reveal().len() <= PROMPT_INLINE_BYTES_MAX => (Some(prompt), None),
             prompt => (None, Some(prompt)),
@@ -150,7 +214,8 @@ impl Submit {
             model: model.name.clone(),
             shape: request.shape,
             conversation_id: request.conversation_id,
-            request_hash,
+            retry_of,
+            request_hash: hash,
             cost: model.price,
             created_at: at,
             deadline_at: at.plus(request.deadline.unwrap_or(self.rules.deadline)),
@@ -172,14 +237,16 @@ impl Submit {
     /// What is refused now must not hide the job that this key made before.
     async fn replay_or(
         &self,
-        id: JobId,
-        request: &JobRequest,
+        asked: &Asked,
         shown: Shown<'_>,
         refusal: Problem,
     ) -> Result<Response, Problem> {
-        match self.jobs.get(&id).await.map_err(|error| unavailable(&error, shown.language))? {
-            Some(job) if !job.is_expired(shown.at) => self.replay(&job, &request.hash(), shown).await,
-            _ => Err(refusal),
+        let record = self.jobs.record(&asked.id).await;
+        match record.map_err(|error| unavailable(&error, shown.language))? {
+            Some(record) if !record.belongs_to(&asked.user, shown.at) => Err(refusal),
+            Some(Record::Job(job)) => self.replay(&job, &asked.hash, shown).await,
+            Some(Record::Tombstone(tombstone)) => Err(deleted(&tombstone, &asked.hash, shown.language)),
+            None => Err(refusal),
         }
     }
 
@@ -193,8 +260,17 @@ impl Submit {
     }
 }
 
-fn without_model(code: ErrorCode, language: Language) -> Problem {
-    Problem::value(code, "/model", code.title(language), language)
+fn without_model(code: ErrorCode, asked: &Asked, language: Language) -> Problem {
+    match asked.retry_of {
+        Some(_) => Problem::new(code, language),
+        None => Problem::value(code, "/model", code.title(language), language),
+    }
+}
+
+/// The key made a job that its owner has deleted: it makes no other until the record expires.
+fn deleted(tombstone: &Tombstone, hash: &str, language: Language) -> Problem {
+    let is_same = tombstone.request_hash == hash;
+    Problem::new(if is_same { ErrorCode::JobDeleted } else { ErrorCode::IdempotencyMismatch }, language)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {

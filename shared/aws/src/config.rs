@@ -6,6 +6,7 @@ use darkroom_core::breaker;
 use darkroom_core::lifecycle::Bounds;
 use darkroom_core::limits;
 use darkroom_core::model::ProviderName;
+use darkroom_core::settled::Days;
 use darkroom_core::sweep::Rules;
 use thiserror::Error;
 
@@ -326,10 +327,6 @@ impl SweepRules {
     /// # Errors
     /// Names the variable that is wrong.
     pub fn read(environment: &Environment<'_>) -> Result<Self, ConfigError> {
-        let deadline = deadline(environment)?;
-        let within_deadline = |variable, default: Duration| {
-            environment.seconds(variable, default.min(deadline), 1, deadline.as_secs())
-        };
         let every = environment.seconds("DARKROOM_SWEEP_SECONDS", limits::SWEEP, 1, 3_600)?;
         let stuck = environment.seconds("DARKROOM_STUCK_SECONDS", limits::STUCK, 1, 86_400)?;
         if stuck < limits::LEASE_MAX + every {
@@ -344,31 +341,49 @@ impl SweepRules {
                 ),
             });
         }
-        Ok(Self {
-            rules: Rules {
-                bounds: bounds(environment)?,
-                pending_max: within_deadline("DARKROOM_PENDING_MAX_SECONDS", Duration::from_secs(3_600))?,
-                retry_max: within_deadline("DARKROOM_RETRY_MAX_SECONDS", Duration::from_secs(3_600))?,
-                processing_max: within_deadline(
-                    "DARKROOM_PROCESSING_MAX_SECONDS",
-                    Duration::from_secs(1_800),
-                )?,
-                wake: wake(environment)?,
-                ahead: limits::SWEEP_AHEAD,
-                ttl_days: ttl_days(environment)?,
-            },
-            every,
-            quota_minute: quota_minute(environment)?,
-        })
+        Ok(Self { rules: sweep_rules(environment)?, every, quota_minute: quota_minute(environment)? })
     }
 }
 
-/// Days a settled record is kept.
+/// What a sweep does with which job, whoever sweeps.
+///
+/// # Errors
+/// Names the variable that is wrong.
+pub fn sweep_rules(environment: &Environment<'_>) -> Result<Rules, ConfigError> {
+    let deadline = deadline(environment)?;
+    let within_deadline = |variable, default: Duration| {
+        environment.seconds(variable, default.min(deadline), 1, deadline.as_secs())
+    };
+    Ok(Rules {
+        bounds: bounds(environment)?,
+        pending_max: within_deadline("DARKROOM_PENDING_MAX_SECONDS", Duration::from_secs(3_600))?,
+        retry_max: within_deadline("DARKROOM_RETRY_MAX_SECONDS", Duration::from_secs(3_600))?,
+        processing_max: within_deadline("DARKROOM_PROCESSING_MAX_SECONDS", Duration::from_secs(1_800))?,
+        wake: wake(environment)?,
+        ahead: limits::SWEEP_AHEAD,
+        ttl_days: ttl_days(environment)?,
+    })
+}
+
+fn ttl_days(environment: &Environment<'_>) -> Result<u64, ConfigError> {
+    environment.number("DARKROOM_TTL_DAYS", limits::TTL_DAYS, 1, limits::RECORD_DAYS_MAX)
+}
+
+/// Days a settled record is kept, published or not.
 ///
 /// # Errors
 /// Names the variable when it is wrong.
-pub fn ttl_days(environment: &Environment<'_>) -> Result<u64, ConfigError> {
-    environment.number("DARKROOM_TTL_DAYS", limits::TTL_DAYS, 1, 400)
+pub fn record_days(environment: &Environment<'_>) -> Result<Days, ConfigError> {
+    let (variable, most) = ("DARKROOM_PUBLISHED_TTL_DAYS", limits::RECORD_DAYS_MAX);
+    let settled = ttl_days(environment)?;
+    let published = environment.number(variable, limits::PUBLISHED_TTL_DAYS, 1, most)?;
+    if published < settled {
+        return Err(ConfigError {
+            variable,
+            problem: format!("is {published}; it must be at least DARKROOM_TTL_DAYS, {settled}"),
+        });
+    }
+    Ok(Days { published, settled })
 }
 
 fn deadline(environment: &Environment<'_>) -> Result<Duration, ConfigError> {

@@ -78,6 +78,12 @@ impl ImageStore {
             .body(ByteStream::from(bytes))
     }
 
+    /// Deletes a picture, there or not.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let call = self.client.delete_object().bucket(&self.bucket).key(key).send();
+        call.await.map(drop).map_err(|error| StoreError::from_sdk("S3", "DeleteObject", error))
+    }
+
     /// A link to the picture that lives 15 minutes, and not longer than the function's own credentials.
     pub async fn link(&self, key: &str) -> Result<String, StoreError> {
         let config = PresigningConfig::expires_in(LINK_LIFE).map_err(|error| StoreError::Refused {

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::id::{JobId, ModelName, Stamp, UserId};
-use darkroom_core::job::{Job, Stage, Status};
+use darkroom_core::job::{Job, Record, Stage, Status, Tombstone};
 use darkroom_core::ledger::{LedgerError, Tokens};
 use darkroom_core::lifecycle::{Command, apply};
 use darkroom_core::limits::{INDEX_SHARDS, POSITION_ENTRIES_MAX};
@@ -23,7 +23,7 @@ use futures::future::BoxFuture;
 use crate::attributes::{Item, Reader, millis, text};
 use crate::error::{StoreError, is_conflict};
 use crate::expression::Expression;
-use crate::items::job::{from_item, name, to_item};
+use crate::items::job::{name, record, to_item};
 use crate::job_write::job_write;
 use crate::keys::{Key, PK, SK, readable_key};
 use crate::ledger_table::LedgerTable;
@@ -48,7 +48,7 @@ pub enum Commit {
     Applied(Job),
     /// The condition did not hold; the record as it was.
     Refused(Job),
-    /// There is no such job.
+    /// There is no such job, or it was deleted.
     Absent,
 }
 
@@ -59,6 +59,8 @@ pub enum Created {
     New(Job),
     /// This user and key have a job already. Whether the requests agree is the caller's question.
     Existing(Job),
+    /// This user and key had a job that was deleted.
+    Deleted(Tombstone),
     /// The balance refuses; nothing was written.
     Refused(LedgerError),
 }
@@ -68,6 +70,8 @@ pub enum Created {
 pub struct Records {
     /// Those that can be read.
     pub jobs: Vec<Job>,
+    /// What is left of deleted jobs.
+    pub tombstones: Vec<Tombstone>,
     /// One [`StoreError::Unreadable`] for each that cannot: it names the key and the problem.
     pub unreadable: Vec<StoreError>,
 }
@@ -127,12 +131,11 @@ impl JobTable {
             transaction::write(&self.client, "TransactWriteItems submit", actions, Patience::Tries).await?;
         let Outcome::Refused(refusals) = sent else { return Ok(Created::New(job)) };
         if let Some(item) = refusals.first().and_then(|refusal| refusal.item.as_ref()) {
-            let existing = read(item)?;
-            // Our own stamp on a job nobody else can have made: the answer to our first try was lost.
-            return Ok(if existing.op == job.op {
-                Created::New(existing)
-            } else {
-                Created::Existing(existing)
+            return Ok(match read(item)? {
+                // Our own stamp on a job nobody else can have made: the answer to our first try was lost.
+                Record::Job(existing) if existing.op == job.op => Created::New(*existing),
+                Record::Job(existing) => Created::Existing(*existing),
+                Record::Tombstone(tombstone) => Created::Deleted(tombstone),
             });
         }
         let balance = refusals.get(1).and_then(|refusal| refusal.item.as_ref());
@@ -194,7 +197,7 @@ impl JobTable {
             let call = self.update_item(id, job_write(command, op)).send();
             let error = match tries.send(Box::pin(call)).await {
                 Ok(UpdateItemOutput { attributes: Some(item), .. }) => {
-                    return read(&item).map(Commit::Applied);
+                    return Ok(read(&item)?.job().map_or(Commit::Absent, Commit::Applied));
                 }
                 Ok(_) => return Ok(Commit::Absent),
                 Err(error) => error,
@@ -229,8 +232,13 @@ impl JobTable {
         }
     }
 
-    /// The record, strongly consistent.
+    /// The job, strongly consistent; `None` also when it was deleted.
     pub async fn get(&self, id: &JobId) -> Result<Option<Job>, StoreError> {
+        Ok(self.record(id).await?.and_then(Record::job))
+    }
+
+    /// The record, whatever it holds, strongly consistent.
+    pub async fn record(&self, id: &JobId) -> Result<Option<Record>, StoreError> {
         self.get_item(Key::Job(id)).await?.as_ref().map(read).transpose()
     }
 
@@ -321,7 +329,8 @@ impl JobTable {
                 .map_err(|error| StoreError::from_sdk("DynamoDB", "Scan jobs", error))?;
             for item in answer.items().iter().filter(|item| Reader(item).text(SK) == Ok("JOB")) {
                 match read(item) {
-                    Ok(job) => records.jobs.push(job),
+                    Ok(Record::Job(job)) => records.jobs.push(*job),
+                    Ok(Record::Tombstone(tombstone)) => records.tombstones.push(tombstone),
                     Err(error) => records.unreadable.push(error),
                 }
             }
@@ -332,15 +341,25 @@ impl JobTable {
         }
     }
 
-    /// The records of these ids, strongly consistent, each once, in the order asked. Absent ones are left out, and so is
-    /// one that cannot be read, which is logged: it must not stop the others.
+    /// The jobs of these ids, strongly consistent, each once, in the order asked. Absent and deleted ones are left out, and so
+    /// is one that cannot be read, which is logged: it must not stop the others.
     pub async fn read_many(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
         let distinct: BTreeSet<_> = ids.iter().collect();
         let keys = distinct.into_iter().map(|id| Key::Job(id).attributes()).collect();
         let items = self.batch_get(keys).await?;
-        let mut found: HashMap<JobId, Job> =
-            items.iter().filter_map(|item| readable(read(item))).map(|job| (job.id.clone(), job)).collect();
+        let jobs = items.iter().filter_map(|item| readable(read(item))?.job());
+        let mut found: HashMap<JobId, Job> = jobs.map(|job| (job.id.clone(), job)).collect();
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// A user's newest jobs, at most so many, newest first.
+    pub async fn newest(&self, user: &UserId, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let (entries, _) = self.user_page(user, None, limit).await?;
+        let ids: Vec<_> = entries.into_iter().map(|(_, id)| id).collect();
+        let mut jobs = self.read_many(&ids).await?;
+        // The index is a hint.
+        jobs.retain(|job| job.user == *user);
+        Ok(jobs)
     }
 
     /// A user's jobs that `wanted` accepts, newest first, from after `after`. Reads at most 500 records; a page can
@@ -510,7 +529,7 @@ fn refused_or(command: &Command, op: &Stamp, error: SdkError<UpdateItemError>) -
     match error.as_service_error() {
         Some(UpdateItemError::ConditionalCheckFailedException(refused)) => refused
             .item()
-            .map_or(Ok(Commit::Absent), |item| read(item).map(|job| own_or_refused(command, op, job))),
+            .map_or(Ok(Commit::Absent), |item| read(item).map(|record| own_or_refused(command, op, record))),
         _ => Err(StoreError::from_sdk("DynamoDB", "UpdateItem job", error)),
     }
 }
@@ -519,7 +538,7 @@ fn refused_or(command: &Command, op: &Stamp, error: SdkError<UpdateItemError>) -
 fn not_settled(job: &Job, command: &Command, op: &Stamp, refusals: &[Refusal]) -> Result<Commit, StoreError> {
     match refusals.first() {
         Some(Refusal { failed: true, item: Some(item) }) => {
-            read(item).map(|job| own_or_refused(command, op, job))
+            read(item).map(|record| own_or_refused(command, op, record))
         }
         Some(Refusal { failed: true, item: None }) => Ok(Commit::Absent),
         _ => Err(StoreError::Books {
@@ -546,12 +565,16 @@ fn queue_per_shard() -> i32 {
 }
 
 /// Our stamp, and the state still as we made it: the answer to an earlier try of this write was lost.
-fn own_or_refused(command: &Command, op: &Stamp, job: Job) -> Commit {
-    if job.op == *op && command.has_made(&job) { Commit::Applied(job) } else { Commit::Refused(job) }
+fn own_or_refused(command: &Command, op: &Stamp, record: Record) -> Commit {
+    match record.job() {
+        Some(job) if job.op == *op && command.has_made(&job) => Commit::Applied(job),
+        Some(job) => Commit::Refused(job),
+        None => Commit::Absent,
+    }
 }
 
-pub(crate) fn read(item: &Item) -> Result<Job, StoreError> {
-    from_item(item)
+pub(crate) fn read(item: &Item) -> Result<Record, StoreError> {
+    record(item)
         .map_err(|problem| StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() })
 }
 

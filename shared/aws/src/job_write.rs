@@ -1,17 +1,19 @@
-//! Compiles a [`Command`] into the one conditional update that does it. The conditions accept exactly what
-//! `lifecycle::apply` accepts; the agreement test of the `tests` crate holds the two against each other.
+//! Compiles a [`Command`], and what is done to a settled job, into the one conditional update that does it. The conditions
+//! accept exactly what core's `lifecycle` and `settled` accept; the agreement test of the `tests` crate holds the two
+//! against each other.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::Stamp;
-use darkroom_core::job::{Status, WaitReason};
+use darkroom_core::job::{Status, Tombstone, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
 use darkroom_core::ledger::Settlement;
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing};
+use darkroom_core::settled::Publication;
 use darkroom_core::time::Timestamp;
 
 use crate::attributes::{millis, number, text};
 use crate::expression::Expression;
-use crate::items::job::{name, stored_image};
+use crate::items::job::{DELETED, name, stored_image};
 
 /// The update of the job's record for this command, with its stamp.
 pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
@@ -80,6 +82,61 @@ pub(crate) fn job_write(command: &Command, op: &Stamp) -> Expression {
             waiting(write, *now, *now, *due_at, WaitReason::Capacity)
         }
     }
+}
+
+/// The update that publishes a draft or takes that back: the other way round it finds nothing.
+pub(crate) fn publication_write(publication: &Publication, op: &Stamp) -> Expression {
+    let Publication { published, version_seen, now, expires_at } = *publication;
+    let (before, after) =
+        if published { (Status::Draft, Status::Published) } else { (Status::Published, Status::Draft) };
+    of_settled(op)
+        .require(name::STATUS, "=", status(before))
+        .require(name::VERSION, "=", number(version_seen))
+        .require(name::TTL, ">", number(now.as_seconds()))
+        .set(name::STATUS, status(after))
+        .set(name::TTL, number(expires_at.as_seconds()))
+}
+
+/// What stays of a deleted job's record. `settled` keeps every [`Command`] away, and who owned it may ask again.
+const KEPT: [&str; 8] = [
+    name::STATUS,
+    name::USER,
+    name::REQUEST_HASH,
+    name::SETTLED,
+    name::TTL,
+    name::VERSION,
+    name::OP,
+    name::IMAGE_KEY,
+];
+
+/// The update that leaves of a settled job what `tombstone` is: of this submission's job, and of none that has come after it.
+/// Without its user's time of creation it is in no list.
+pub(crate) fn tombstone_write(tombstone: &Tombstone, created_at: Timestamp, op: &Stamp) -> Expression {
+    let gone: Vec<_> = name::ALL.iter().copied().filter(|name| !KEPT.contains(name)).collect();
+    let write = of_settled(op)
+        .require(name::CREATED_AT, "=", millis(created_at))
+        .set(name::STATUS, text(DELETED))
+        .remove(&gone);
+    match &tombstone.image_key {
+        Some(key) => write.set(name::IMAGE_KEY, text(key)),
+        None => write,
+    }
+}
+
+/// The update of a tombstone whose picture is gone.
+pub(crate) fn image_gone_write(image_key: &str, op: &Stamp) -> Expression {
+    of_settled(op)
+        .require(name::STATUS, "=", text(DELETED))
+        .require(name::IMAGE_KEY, "=", text(image_key))
+        .remove(&[name::IMAGE_KEY])
+}
+
+/// Any write of a settled record.
+fn of_settled(op: &Stamp) -> Expression {
+    Expression::default()
+        .set(name::OP, text(op.as_str()))
+        .add(name::VERSION, 1)
+        .require_present(name::SETTLED)
 }
 
 fn status(status: Status) -> AttributeValue {

@@ -15,11 +15,11 @@ pub(crate) const SK: &str = "sk";
 #[derive(Clone, Copy)]
 #[expect(clippy::enum_variant_names, reason = "an API key has an item's key too")]
 pub(crate) enum Key<'a> {
-    /// jobs. The record. Written by submit, worker, api (cancel), sweeper; mutable. `<job id>` / `JOB`.
+    /// jobs. The record. Written by submit, worker, api (its owner's wishes), sweeper; mutable. `<job id>` / `JOB`.
     Job(&'a JobId),
-    /// jobs. A prompt too long for the record. Written once by submit. `<job id>` / `BODY`.
+    /// jobs. A prompt too long for the record. Written by submit; api moves its expiry and deletes it. `<job id>` / `BODY`.
     Body(&'a JobId),
-    /// jobs. Metadata, once there are any. Written by submit and api (patches); mutable. `<job id>` / `META`.
+    /// jobs. Metadata, once there are any. Written by submit; api changes them, moves their expiry and deletes them. `<job id>` / `META`.
     Metadata(&'a JobId),
     /// ledger. A user's balance; mutable. `<user>` / `BAL`.
     Balance(&'a UserId),

@@ -8,10 +8,11 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::id::JobId;
-use darkroom_core::job::Job;
+use darkroom_core::job::{Job, Record};
 use darkroom_core::metadata::{JobMetadata, Metadata, MetadataPatch};
 use darkroom_core::request::{Prompt, Violation};
 use darkroom_core::retry::Patience;
+use darkroom_core::settled::beside_expires_at;
 use darkroom_core::time::Timestamp;
 
 use crate::attributes::{Item, Reader, millis, number, text};
@@ -21,7 +22,7 @@ use crate::items::job::name;
 use crate::items::metadata::{METADATA, attributes, from_item, to_item};
 use crate::job_table::{JobTable, item_id, prompt, read, readable};
 use crate::keys::{Key, SK, readable_key};
-use crate::transaction::{self, Outcome};
+use crate::transaction::{self, Outcome, Refusal};
 use crate::tries::Tries;
 
 /// What is kept beside a new job's record until its time.
@@ -44,6 +45,31 @@ pub struct Kept {
     pub metadata: JobMetadata,
 }
 
+impl Kept {
+    /// The writes that have this kept until then. They name what it was found to be: what has come or gone since has them refused.
+    pub(crate) fn keep_until(
+        &self,
+        table: &str,
+        job: &Job,
+        until: Timestamp,
+    ) -> Result<Vec<TransactWriteItem>, StoreError> {
+        let kept = || Expression::default().set(name::TTL, number(until.as_seconds()));
+        let (metadata, created_at) = (Key::Metadata(&job.id).attributes(), millis(job.order.created_at));
+        let mut writes = vec![match self.metadata.version {
+            0 => {
+                let none = Expression::default().require_absent_or(name::CREATED_AT, "<", created_at);
+                transaction::check(table, metadata, none)?
+            }
+            _ => transaction::update(table, metadata, kept().require(name::CREATED_AT, "=", created_at))?,
+        }];
+        if self.long_prompt.is_some() {
+            let body = kept().require_present(name::PROMPT);
+            writes.push(transaction::update(table, Key::Body(&job.id).attributes(), body)?);
+        }
+        Ok(writes)
+    }
+}
+
 /// What a patch came to.
 #[derive(Clone)]
 pub enum Patched {
@@ -60,6 +86,8 @@ enum Try {
     Written,
     /// Another was written since; the metadata as they are now.
     Overtaken(JobMetadata),
+    /// The record is kept longer since, than what was to be made beside it; the job as it is now.
+    Published(Box<Job>),
     /// Another is being written at this moment.
     Conflict,
     Absent,
@@ -86,12 +114,13 @@ impl JobTable {
         self.get_item(Key::Metadata(&job.id)).await?.map_or(Ok(JobMetadata::default()), |item| of(job, &item))
     }
 
-    /// The record and its metadata, in one strongly consistent call.
+    /// The job and its metadata, in one strongly consistent call; `None` also when it was deleted.
     pub async fn get_with_metadata(&self, id: &JobId) -> Result<Option<(Job, JobMetadata)>, StoreError> {
         let keys = vec![Key::Job(id).attributes(), Key::Metadata(id).attributes()];
         let (records, beside): (Vec<_>, Vec<_>) =
             self.batch_get(keys).await?.into_iter().partition(|item| has_sort_key(item, "JOB"));
-        let Some(job) = records.first().map(read).transpose()? else { return Ok(None) };
+        let record = records.first().map(read).transpose()?;
+        let Some(job) = record.and_then(Record::job) else { return Ok(None) };
         let metadata = beside.first().map(|item| of(&job, item)).transpose()?.unwrap_or_default();
         Ok(Some((job, metadata)))
     }
@@ -100,10 +129,7 @@ impl JobTable {
     pub async fn beside(&self, jobs: &[Job]) -> Result<HashMap<JobId, Kept>, StoreError> {
         // Each once, and in one order: a run of the simulation is repeated to the last call.
         let by_id: BTreeMap<_, _> = jobs.iter().map(|job| (&job.id, job)).collect();
-        let keys = by_id.values().flat_map(|job| {
-            let body = job.order.prompt.is_none().then_some(Key::Body(&job.id));
-            [Some(Key::Metadata(&job.id)), body].into_iter().flatten().map(Key::attributes)
-        });
+        let keys = by_id.values().flat_map(|job| keys_beside(job));
         let mut kept: HashMap<JobId, Kept> = HashMap::new();
         for item in self.batch_get(keys.collect()).await? {
             let Some(id) = readable(item_id(&item)) else { continue };
@@ -120,7 +146,7 @@ impl JobTable {
 
     /// Merges a patch into a job's metadata, which were `seen` so. Patches at once are all kept: a write names the version that
     /// it was merged into, a refused one brings what is there instead, and is merged into that. The first metadata of a job
-    /// are made only if it is there `now`; they may be deleted at `expires_at`.
+    /// are made only if it is there `now`, and are kept longer than its record: `ttl_days` are those of a settled one.
     ///
     /// No stamp tells an earlier try's success whose answer was lost: merged again, the patch changes nothing, or comes to what
     /// it would have come to behind the one that has overtaken it.
@@ -132,10 +158,10 @@ impl JobTable {
         job: &Job,
         mut seen: JobMetadata,
         patch: &MetadataPatch,
-        expires_at: Timestamp,
+        ttl_days: u64,
         now: Timestamp,
     ) -> Result<Patched, StoreError> {
-        let mut tries = Tries::new(Patience::Race);
+        let (mut job, mut tries) = (job.clone(), Tries::new(Patience::Race));
         loop {
             let next = match seen.value.merged(patch) {
                 Ok(next) if next == seen.value => return Ok(Patched::Applied(seen)),
@@ -143,15 +169,16 @@ impl JobTable {
                 Err(violation) => return Ok(Patched::Refused(violation)),
             };
             let written = if seen.version == 0 {
-                self.make_metadata(job, &next, expires_at, now, &mut tries).await?
+                self.make_metadata(&job, &next, beside_expires_at(&job, ttl_days), now, &mut tries).await?
             } else {
-                self.change_metadata(job, seen.version, &next, &mut tries).await?
+                self.change_metadata(&job, seen.version, &next, &mut tries).await?
             };
             match written {
                 Try::Written => {
                     return Ok(Patched::Applied(JobMetadata { version: seen.version + 1, value: next }));
                 }
                 Try::Overtaken(now) => seen = now,
+                Try::Published(now) => job = *now,
                 Try::Conflict => {}
                 Try::Absent => return Ok(Patched::Absent),
             }
@@ -161,7 +188,7 @@ impl JobTable {
         }
     }
 
-    /// The first metadata of this very submission, if its record is there, has not expired, and has none.
+    /// The first metadata of this very submission, if its record is there, has not expired, expires before them, and has none.
     async fn make_metadata(
         &self,
         job: &Job,
@@ -173,7 +200,8 @@ impl JobTable {
         let created_at = millis(job.order.created_at);
         let record = Expression::default()
             .require(name::CREATED_AT, "=", created_at.clone())
-            .require_absent_or(name::TTL, ">", number(now.as_seconds()));
+            .require_absent_or(name::TTL, ">", number(now.as_seconds()))
+            .require_absent_or(name::TTL, "<", number(expires_at.as_seconds()));
         let made = attributes(job, next, expires_at)
             .into_iter()
             .fold(Expression::default(), |write, (name, value)| write.set(name, value))
@@ -187,8 +215,13 @@ impl JobTable {
                 Outcome::Applied => return Ok(Try::Written),
                 Outcome::Refused(refusals) => refusals,
             };
-        if refusals.first().is_some_and(|refusal| refusal.failed) {
-            return Ok(Try::Absent);
+        if let Some(Refusal { failed: true, item }) = refusals.first() {
+            let record = item.as_ref().map(read).transpose()?.and_then(Record::job);
+            let same = record.filter(|now| now.order.created_at == job.order.created_at);
+            return Ok(match same.filter(|job| !job.is_expired(now)) {
+                Some(job) => Try::Published(Box::new(job)),
+                None => Try::Absent,
+            });
         }
         overtaken(job, refusals.get(1).and_then(|refusal| refusal.item.as_ref()))
     }
@@ -228,6 +261,12 @@ impl JobTable {
             },
         }
     }
+}
+
+/// Where something may be kept beside a job's record.
+pub(crate) fn keys_beside(job: &Job) -> impl Iterator<Item = Item> {
+    let body = job.order.prompt.is_none().then_some(Key::Body(&job.id));
+    [Some(Key::Metadata(&job.id)), body].into_iter().flatten().map(Key::attributes)
 }
 
 /// What is there in the place of what was seen. Nothing, or another submission's: the next try asks for the record.

@@ -1,4 +1,4 @@
-//! Carries out what `core::sweep` decides. The schedule and `darkroom sweep` run exactly this.
+//! Carries out what `core::sweep` decides. The schedule, `darkroom sweep` and the list of drafts run exactly this.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,9 +7,9 @@ use std::time::Duration;
 use darkroom_core::id::{JobId, ModelName, UserId};
 use darkroom_core::job::{Job, Stage, Status};
 use darkroom_core::lifecycle::Command;
-use darkroom_core::limits::SETTLE_PATIENCE;
+use darkroom_core::limits::{LIST_SWEEP_JOBS, SETTLE_PATIENCE};
 use darkroom_core::pace::Pace;
-use darkroom_core::sweep::{AgeAction, Rules, SweepAction, paced, sweep_action, sweep_by_age};
+use darkroom_core::sweep::{AgeAction, Rules, SweepAction, paced, sweep_action, sweep_by_age, sweep_own};
 use darkroom_core::time::{Timestamp, readable};
 use tokio::task::JoinSet;
 
@@ -210,6 +210,20 @@ impl Sweep {
             })
             .collect();
         Ok(SweepReport { jobs: self.carry_out(acts, now, dry_run).await, oldest_due: None, complete: true })
+    }
+
+    /// Ends those of a user's newest jobs whose time is over, and gives their tokens back; sends nothing. Safe at any time, as
+    /// [`Sweep::pass`] is.
+    pub async fn of_user(&self, user: &UserId, now: Timestamp) -> Result<SweepReport, StoreError> {
+        let jobs = self.jobs.newest(user, LIST_SWEEP_JOBS).await?;
+        let acts: Vec<_> = jobs
+            .into_iter()
+            .filter_map(|job| {
+                let action = sweep_own(&job, now, &self.rules);
+                Act::of(job, action)
+            })
+            .collect();
+        Ok(SweepReport { jobs: self.carry_out(acts, now, false).await, oldest_due: None, complete: true })
     }
 
     async fn carry_out(&self, acts: Vec<Act>, now: Timestamp, dry_run: bool) -> Vec<SweptJob> {

@@ -7,7 +7,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    CancellationReason, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    CancellationReason, ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    Update,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::retry::Patience;
@@ -113,7 +114,7 @@ pub(crate) fn update(table: &str, key: Item, write: Expression) -> Result<Transa
         .map_err(|error| not_built(&error))
 }
 
-/// A condition of an item that is not written, as an action.
+/// A condition of an item that is not written, as an action. A refusal brings the item as it is.
 pub(crate) fn check(table: &str, key: Item, condition: Expression) -> Result<TransactWriteItem, StoreError> {
     ConditionCheck::builder()
         .table_name(table)
@@ -121,6 +122,7 @@ pub(crate) fn check(table: &str, key: Item, condition: Expression) -> Result<Tra
         .condition_expression(condition.condition())
         .set_expression_attribute_names(Some(condition.names))
         .set_expression_attribute_values(Some(condition.values))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .build()
         .map(|check| TransactWriteItem::builder().condition_check(check).build())
         .map_err(|error| not_built(&error))
@@ -163,6 +165,16 @@ pub(crate) fn put(table: &str, item: Item) -> Result<TransactWriteItem, StoreErr
         .set_item(Some(item))
         .build()
         .map(|put| TransactWriteItem::builder().put(put).build())
+        .map_err(|error| not_built(&error))
+}
+
+/// The deletion of an item, there or not, beside a condition that another action of the same transaction carries.
+pub(crate) fn delete(table: &str, key: Item) -> Result<TransactWriteItem, StoreError> {
+    Delete::builder()
+        .table_name(table)
+        .set_key(Some(key))
+        .build()
+        .map(|delete| TransactWriteItem::builder().delete(delete).build())
         .map_err(|error| not_built(&error))
 }
 

@@ -67,6 +67,8 @@ pub enum ErrorCode {
     InsufficientTokens,
     /// The job's state does not allow it.
     WrongState,
+    /// The job of this key was deleted.
+    JobDeleted,
     /// A value is not valid.
     InvalidValue,
     /// The same key came with another request.
@@ -87,7 +89,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::MalformedJson,
         Self::UnknownField,
         Self::MissingIdempotencyKey,
@@ -98,6 +100,7 @@ impl ErrorCode {
         Self::UnsupportedMediaType,
         Self::InsufficientTokens,
         Self::WrongState,
+        Self::JobDeleted,
         Self::InvalidValue,
         Self::IdempotencyMismatch,
         Self::UnknownModel,
@@ -121,6 +124,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InsufficientTokens => "insufficient_tokens",
             Self::WrongState => "wrong_state",
+            Self::JobDeleted => "job_deleted",
             Self::InvalidValue => "invalid_value",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::UnknownModel => "unknown_model",
@@ -140,7 +144,7 @@ impl ErrorCode {
             Self::InsufficientTokens => 402,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::WrongState => 409,
+            Self::WrongState | Self::JobDeleted => 409,
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::InvalidValue | Self::IdempotencyMismatch | Self::UnknownModel | Self::ModelRetired => 422,
@@ -189,6 +193,8 @@ impl ErrorCode {
             (Self::InsufficientTokens, Language::Tr) => "Yeterli jeton yok",
             (Self::WrongState, Language::En) => "The job's state does not allow this",
             (Self::WrongState, Language::Tr) => "İşin durumu buna izin vermiyor",
+            (Self::JobDeleted, Language::En) => "The job of this request was deleted",
+            (Self::JobDeleted, Language::Tr) => "Bu isteğin işi silindi",
             (Self::InvalidValue, Language::En) => "A value is not valid",
             (Self::InvalidValue, Language::Tr) => "Bir değer geçersiz",
             (Self::IdempotencyMismatch, Language::En) => "This Idempotency-Key was used for another request",
@@ -241,6 +247,8 @@ impl ErrorCode {
             }
             (Self::WrongState, Language::En) => "Read the job to see its state.",
             (Self::WrongState, Language::Tr) => "Durumunu görmek için işi okuyun.",
+            (Self::JobDeleted, Language::En) => "Use a new Idempotency-Key for a new image.",
+            (Self::JobDeleted, Language::Tr) => "Yeni bir görsel için yeni bir Idempotency-Key kullanın.",
             (Self::InvalidValue, Language::En) => "Correct the values listed under errors.",
             (Self::InvalidValue, Language::Tr) => "errors altında listelenen değerleri düzeltin.",
             (Self::IdempotencyMismatch, Language::En) => "Use a new Idempotency-Key for a new request.",

@@ -115,6 +115,12 @@ impl JobId {
         Self(format!("job_{}", base32(&digest(&["job", user.as_str(), key.as_str()]))))
     }
 
+    /// The one job that tries the job of this ticket again: `job_` + base32(SHA-256("retry", ticket)). The ticket, because an
+    /// id can be of another job once a record has expired.
+    pub fn derive_retry(ticket: &Ticket) -> Self {
+        Self(format!("job_{}", base32(&digest(&["retry", ticket.as_str()]))))
+    }
+
     /// A number that belongs to this job alone; seeds its picture and its index shard.
     pub fn number(&self) -> u64 {
         first_u64(&digest(&["number", &self.0]))
@@ -224,6 +230,23 @@ mod tests {
         assert_ne!(id("alice", "k1"), id("alicek", "1"));
         assert_ne!(id("alice", "k1"), id("bob", "k1"));
         assert!(JobId::parse(id("alice", "k1").as_str()).is_ok());
+    }
+
+    #[test]
+    fn each_job_has_one_retry() {
+        let user = UserId::parse("alice").unwrap();
+        let job = JobId::derive(&user, &IdempotencyKey::parse("k").unwrap());
+        let ticket = |millis, job: &JobId| Ticket::new(Timestamp::from_millis(millis), job);
+        let retry = |ticket: &Ticket| JobId::derive_retry(ticket);
+        let first = retry(&ticket(7, &job));
+        assert_eq!(first, retry(&ticket(7, &job)));
+        assert!(JobId::parse(first.as_str()).is_ok());
+        // Another generation, another job of the same key, and no key that makes the same.
+        assert_ne!(first, retry(&ticket(7, &first)));
+        assert_ne!(first, retry(&ticket(8, &job)));
+        for key in ["retry", ticket(7, &job).as_str()] {
+            assert_ne!(first, JobId::derive(&user, &IdempotencyKey::parse(key).unwrap()));
+        }
     }
 
     #[test]

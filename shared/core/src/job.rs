@@ -1,5 +1,6 @@
 //! What a job is. Live and settled are two types, so that no live job can have a settlement and no
-//! settled one a due time: status is pending or processing ⇔ due ⇔ not settled ⇔ kept for ever.
+//! settled one a due time: status is pending or processing ⇔ due ⇔ not settled ⇔ kept for ever. Only a drawn job can be
+//! published, and what is left of a deleted one is no job.
 
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct Order {
     pub shape: Shape,
     /// The app's own grouping.
     pub conversation_id: Option<ConversationId>,
+    /// The job without a picture that this one tries again.
+    pub retry_of: Option<JobId>,
     /// Hash of the request as it came.
     pub request_hash: String,
     /// What a picture costs.
@@ -165,11 +168,13 @@ pub struct Settled {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// With a picture, which was paid for.
-    Draft {
+    Drawn {
         /// The picture.
         image: StoredImage,
         /// The provider's model that drew it.
         drawn_by: String,
+        /// Whether its owner has published it; a draft until then.
+        published: bool,
     },
     /// Without one; the tokens went back.
     Failed(JobFailure),
@@ -181,7 +186,7 @@ impl Outcome {
     /// What became of the tokens.
     pub const fn settlement(&self) -> Settlement {
         match self {
-            Self::Draft { .. } => Settlement::Captured,
+            Self::Drawn { .. } => Settlement::Captured,
             Self::Failed(_) | Self::Cancelled => Settlement::Refunded,
         }
     }
@@ -194,13 +199,15 @@ pub enum Status {
     Pending,
     Processing,
     Draft,
+    Published,
     Failed,
     Cancelled,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Processing, Self::Draft, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Processing, Self::Draft, Self::Published, Self::Failed, Self::Cancelled];
 
     /// The stable text.
     pub const fn as_str(self) -> &'static str {
@@ -208,6 +215,7 @@ impl Status {
             Self::Pending => "pending",
             Self::Processing => "processing",
             Self::Draft => "draft",
+            Self::Published => "published",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
@@ -216,6 +224,57 @@ impl Status {
     /// Parses the stable text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// What is left of a job that its owner deleted. Its key makes no other job until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The job's id.
+    pub id: JobId,
+    /// Who deleted it, and may ask for that again.
+    pub user: UserId,
+    /// Tells the deleted request from another one with the same key.
+    pub request_hash: String,
+    /// What became of the tokens.
+    pub settlement: Settlement,
+    /// When the record may be deleted, too.
+    pub expires_at: Timestamp,
+    /// The picture's key in the bucket, until the picture is known to be gone.
+    pub image_key: Option<String>,
+}
+
+impl Tombstone {
+    /// Whether this user may still ask for its deletion at this time.
+    pub fn belongs_to(&self, user: &UserId, now: Timestamp) -> bool {
+        self.user == *user && self.expires_at > now
+    }
+}
+
+/// What a job's key holds.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Record {
+    /// The job.
+    Job(Box<Job>),
+    /// What is left of it.
+    Tombstone(Tombstone),
+}
+
+impl Record {
+    /// Whether this user sees it at this time.
+    pub fn belongs_to(&self, user: &UserId, now: Timestamp) -> bool {
+        match self {
+            Self::Job(job) => job.belongs_to(user, now),
+            Self::Tombstone(tombstone) => tombstone.belongs_to(user, now),
+        }
+    }
+
+    /// The job, unless it was deleted.
+    pub fn job(self) -> Option<Job> {
+        match self {
+            Self::Job(job) => Some(*job),
+            Self::Tombstone(_) => None,
+        }
     }
 }
 
@@ -263,7 +322,8 @@ impl Job {
             Stage::Pending(_) => Status::Pending,
             Stage::Processing(_) => Status::Processing,
             Stage::Settled(settled) => match settled.outcome {
-                Outcome::Draft { .. } => Status::Draft,
+                Outcome::Drawn { published: false, .. } => Status::Draft,
+                Outcome::Drawn { published: true, .. } => Status::Published,
                 Outcome::Failed(_) => Status::Failed,
                 Outcome::Cancelled => Status::Cancelled,
             },
@@ -290,6 +350,19 @@ impl Job {
     /// Whether it is gone for its owner. The store deletes an expired record some time later, so readers compare.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         matches!(&self.stage, Stage::Settled(settled) if settled.expires_at <= now)
+    }
+
+    /// Whether this user sees it at this time: to anybody else, and to its owner once it has expired, there is none.
+    pub fn belongs_to(&self, user: &UserId, now: Timestamp) -> bool {
+        self.user == *user && !self.is_expired(now)
+    }
+
+    /// The picture; `None` while there is none, and where none came.
+    pub const fn image(&self) -> Option<&StoredImage> {
+        match &self.stage {
+            Stage::Settled(Settled { outcome: Outcome::Drawn { image, .. }, .. }) => Some(image),
+            Stage::Settled(_) | Stage::Pending(_) | Stage::Processing(_) => None,
+        }
     }
 
     /// Whether its owner asked to end it while it was being drawn.

@@ -28,5 +28,6 @@ pub mod queue;
 pub mod quota;
 pub mod request;
 pub mod retry;
+pub mod settled;
 pub mod sweep;
 pub mod time;

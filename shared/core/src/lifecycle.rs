@@ -2,7 +2,8 @@
 //!
 //! (attempt, status) only moves forward: `pending@n → processing@n+1 → pending@n+1 → … → settled`. So every
 //! command on a live job names both. The store compiles each command into one conditional write that accepts
-//! exactly what [`apply`] accepts; a test holds the two against each other.
+//! exactly what [`apply`] accepts; a test holds the two against each other. What its owner does with a settled job is in
+//! [`settled`](crate::settled).
 
 use thiserror::Error;
 
@@ -180,7 +181,7 @@ pub struct SeenProcessing {
 /// Why a command does not fit the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Rejection {
-    /// It is settled: nothing changes it any more.
+    /// It is settled: nothing changes how it ended.
     #[error("the job is settled")]
     Settled,
     /// It is pending where it should be processing, or the other way round.
@@ -314,7 +315,8 @@ pub fn apply(job: &Job, command: &Command, op: Stamp) -> Result<Job, Rejection> 
             Job { stage: Stage::Processing(stage), ..job.clone() }
         }
         (Command::Capture { image, drawn_by, end }, _) => {
-            settled(job, Outcome::Draft { image: image.clone(), drawn_by: drawn_by.clone() }, *end)
+            let (image, drawn_by) = (image.clone(), drawn_by.clone());
+            settled(job, Outcome::Drawn { image, drawn_by, published: false }, *end)
         }
         (Command::EndHeld { attempt, ending, end }, Stage::Processing(_)) => {
             same_attempt(job, *attempt)?;
@@ -514,16 +516,6 @@ pub fn exhausted(job: &Job) -> String {
 pub fn expires_at(now: Timestamp, ttl_days: u64) -> Timestamp {
     let exact = now.plus(std::time::Duration::from_secs(ttl_days.saturating_mul(86_400)));
     Timestamp::from_millis(exact.as_seconds() * 1000)
-}
-
-/// When what is kept beside a record may be deleted: later than the record, whenever that ends or ended.
-pub fn beside_expires_at(job: &Job, ttl_days: u64) -> Timestamp {
-    // Deadline, lease and two sweeps are over within the day.
-    let whenever = expires_at(job.order.deadline_at, ttl_days.saturating_add(1));
-    match &job.stage {
-        Stage::Settled(settled) => whenever.max(expires_at(settled.expires_at, 1)),
-        Stage::Pending(_) | Stage::Processing(_) => whenever,
-    }
 }
 
 /// When the sweeper looks again at a job whose message was sent again `wakes` times (from 1) at `sent_at`: four

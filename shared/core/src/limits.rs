@@ -75,6 +75,14 @@ pub const CALLS_MAX: u32 = 6;
 pub const INFLIGHT_MAX: u64 = 100;
 /// Days a settled record is kept.
 pub const TTL_DAYS: u64 = 90;
+/// Days a published record is kept.
+pub const PUBLISHED_TTL_DAYS: u64 = 400;
+/// No record is kept for more days after its job ended, however often it is published: its picture goes then.
+pub const RECORD_DAYS_MAX: u64 = 400;
+/// Days after which the bucket deletes a picture (template).
+pub const IMAGE_DAYS: u64 = 401;
+/// Of a user's jobs so many, the newest, are looked at when the drafts are listed.
+pub const LIST_SWEEP_JOBS: usize = 200;
 
 /// A job that waits for quota or a breaker is looked at again at least this often: a person may have added a key or cleared a
 /// scope, and its time may be over before.
@@ -152,5 +160,13 @@ const _: () = {
     assert!(STUCK.as_secs() <= DEADLINE.as_secs(), "stuck is found before the deadline");
     assert!(SWEEP_READ.as_secs() < SWEEP_AHEAD.as_secs(), "each due second is seen ahead of time");
     assert!(ATTEMPTS_MAX <= CALLS_MAX, "each attempt makes at least one call");
+    assert!(
+        TTL_DAYS <= PUBLISHED_TTL_DAYS && PUBLISHED_TTL_DAYS <= RECORD_DAYS_MAX,
+        "what is published is kept longer"
+    );
+    assert!(
+        WORKER_TIMEOUT.as_secs() < (IMAGE_DAYS - RECORD_DAYS_MAX) * 86_400,
+        "a picture, stored by the invocation that settles its job, outlives the record"
+    );
     assert!(PROMPT_CHARS_MAX < BODY_BYTES_MAX, "the longest ASCII prompt fits in a body");
 };

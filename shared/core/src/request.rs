@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::id::{ConversationId, ModelName, base32, digest};
+use crate::job::Order;
 use crate::limits::{DEADLINE_MIN, PROMPT_CHARS_MAX};
 use crate::metadata::Metadata;
 
@@ -206,6 +207,19 @@ const FIELD_CHARS_SHOWN: usize = 64;
 const UNKNOWN_SHOWN_MAX: usize = 16;
 
 impl JobRequest {
+    /// The request of a job that is tried again, with the time that it had. `prompt` and `metadata` are the job's, wherever they
+    /// are kept.
+    pub fn again(order: &Order, prompt: Prompt, metadata: Metadata, deadline_max: Duration) -> Self {
+        Self {
+            prompt,
+            model: Some(order.model.clone()),
+            shape: order.shape,
+            conversation_id: order.conversation_id.clone(),
+            metadata,
+            deadline: Some(order.deadline_at.since(order.created_at).min(deadline_max)),
+        }
+    }
+
     /// Parses a submission's body. `deadline_max` is the operator's longest deadline.
     ///
     /// # Errors

@@ -84,6 +84,18 @@ pub fn sweep_action(job: &Job, now: Timestamp, rules: &Rules) -> SweepAction {
     }
 }
 
+/// What the owner's list of drafts does with a job of theirs: it ends what a sweep would end, so that its tokens are back, and
+/// leaves to the sweeper whatever needs a message.
+pub fn sweep_own(job: &Job, now: Timestamp, rules: &Rules) -> SweepAction {
+    match sweep_action(job, now, rules) {
+        end @ SweepAction::End { .. } => end,
+        SweepAction::Leave
+        | SweepAction::Wait { .. }
+        | SweepAction::Send { .. }
+        | SweepAction::Requeue { .. } => SweepAction::Leave,
+    }
+}
+
 /// What `darkroom sweep --max-age` does with a job older than `max_age`: waiting jobs and dead workers' jobs
 /// end, a live lease is only asked to end.
 pub fn sweep_by_age(job: &Job, now: Timestamp, rules: &Rules, max_age: Duration) -> Option<AgeAction> {

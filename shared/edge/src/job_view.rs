@@ -33,9 +33,9 @@ impl JobView {
             Stage::Settled(settled) => Some((&settled.outcome, settled.finished_at)),
             Stage::Pending(_) | Stage::Processing(_) => None,
         };
-        let (image, drawn_by) = match outcome {
-            Some((Outcome::Draft { image, drawn_by }, _)) => (Some(image), Some(drawn_by)),
-            _ => (None, None),
+        let drawn_by = match outcome {
+            Some((Outcome::Drawn { drawn_by, .. }, _)) => Some(drawn_by),
+            _ => None,
         };
         json!({
             "id": job.id,
@@ -51,13 +51,14 @@ impl JobView {
             "aspect_ratio": order.shape.aspect_ratio.as_str(),
             "size": order.shape.size.as_str(),
             "drawn_by": drawn_by,
+            "retry_of": order.retry_of,
             "conversation_id": order.conversation_id,
             "metadata": self.metadata.members(),
             "cost": order.cost,
             "attempts": job.tries,
             "provider_calls": job.calls,
             "image_url": self.image_url,
-            "image": image.map(|image| json!({
+            "image": job.image().map(|image| json!({
                 "sha256": image.sha256,
                 "bytes": image.bytes,
                 "width": image.width,
@@ -80,7 +81,7 @@ fn progress(job: &Job) -> u8 {
         Stage::Pending(_) => 0,
         Stage::Processing(processing) => processing.progress,
         Stage::Settled(settled) => match settled.outcome {
-            Outcome::Draft { .. } => 100,
+            Outcome::Drawn { .. } => 100,
             Outcome::Failed(_) | Outcome::Cancelled => 0,
         },
     }
@@ -102,6 +103,6 @@ fn error(outcome: &Outcome, language: Language) -> Option<Value> {
             "retryable": failure.code.is_retryable(),
             "refunded": true,
         })),
-        Outcome::Draft { .. } | Outcome::Cancelled => None,
+        Outcome::Drawn { .. } | Outcome::Cancelled => None,
     }
 }

@@ -7,6 +7,7 @@ use axum::http::header::{CONTENT_LANGUAGE, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::job::Job;
 use darkroom_core::request::Violation;
 use serde_json::{Value, json};
 
@@ -38,6 +39,16 @@ impl Problem {
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// What the job's state does not allow, and why not, in English and in Turkish.
+    pub fn wrong_state(job: &Job, [english, turkish]: [&str; 2], language: Language) -> Self {
+        let status = job.status().as_str();
+        let words = match language {
+            Language::En => format!("The job is {status}: {english}."),
+            Language::Tr => format!("İşin durumu {status}: {turkish}."),
+        };
+        Self::new(ErrorCode::WrongState, language).with_detail(words)
     }
 
     /// A body or query with these faults: 400 when it has unknown fields, 422 otherwise.

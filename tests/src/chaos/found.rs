@@ -60,7 +60,7 @@ async fn record(
     let (mut failure, mut picture) = (None, None);
     if let Stage::Settled(settled) = &job.stage {
         match &settled.outcome {
-            Outcome::Draft { image, .. } => {
+            Outcome::Drawn { image, .. } => {
                 picture = Some(Picture { recorded: image.sha256.clone(), stored: stored(stack, job).await? });
             }
             Outcome::Failed(failed) => failure = Some(failed.code.as_str().to_owned()),

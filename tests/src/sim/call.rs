@@ -79,8 +79,9 @@ impl Call {
     /// A name for what it does, whatever the values.
     pub(crate) fn step(&self) -> String {
         match self.service {
-            Service::S3 => "PutObject".to_owned(),
-            Service::Kms | Service::Mapping | Service::Provider | Service::Sqs => self.operation.clone(),
+            Service::Kms | Service::Mapping | Service::Provider | Service::S3 | Service::Sqs => {
+                self.operation.clone()
+            }
             Service::DynamoDb => {
                 let changes = match self.request["TransactItems"].as_array() {
                     Some(actions) => actions.iter().map(of_action).collect::<Vec<_>>().join(" + "),

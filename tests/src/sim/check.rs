@@ -1,14 +1,14 @@
 //! What must be true after every write (the invariants' numbers are those of ARCHITECTURE.md).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use darkroom::audit::Audit;
-use darkroom_aws::{Accounts, Entry, JobTable, KeyTable, LedgerTable};
+use darkroom_aws::{Accounts, Entry, JobTable, KeyTable, LedgerTable, Records};
 use darkroom_core::breaker::State;
 use darkroom_core::id::{JobId, ModelName};
-use darkroom_core::job::{Job, Outcome, Processing, Stage, Status};
+use darkroom_core::job::{Job, Outcome, Processing, Settled, Stage, Status, Tombstone};
 use darkroom_core::limits::{CALLS_MAX, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
 use darkroom_core::time::Timestamp;
@@ -39,6 +39,8 @@ pub(crate) struct Check {
 #[derive(Default)]
 struct Seen {
     jobs: BTreeMap<String, Job>,
+    /// Deleted jobs whose pictures are gone.
+    buried: BTreeSet<String>,
     /// Calls that have arrived, by prompt.
     calls: BTreeMap<String, u32>,
     /// Calls that have arrived while a breaker was half open, by epoch.
@@ -69,9 +71,9 @@ impl Check {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).broken.clone()
     }
 
-    /// Every job as it is.
-    pub(crate) async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
-        Ok(self.jobs.scan().await?.jobs)
+    /// Every record as it is.
+    pub(crate) async fn records(&self) -> anyhow::Result<Records> {
+        Ok(self.jobs.scan().await?)
     }
 
     /// Calls that probed a breaker.
@@ -99,24 +101,29 @@ impl Check {
     }
 
     async fn found_of_call(&self, process: &Process, prompt: &str) -> anyhow::Result<Vec<String>> {
-        let jobs = self.jobs().await?;
+        let jobs = self.records().await?.jobs;
         let is_it = |job: &&Job| job.order.prompt.as_ref().is_some_and(|asked| asked.reveal() == prompt);
         let breaker = self.keys.breaker(ProviderName::Gemini, &ModelName::parse(MODEL)?).await?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = seen.calls.entry(prompt.to_owned()).or_default();
         *calls += 1;
         let calls = *calls;
+        // A job that is tried again has another of the same prompt; a deleted one is as it was last seen.
+        let is_gone = |job: &&Job| jobs.iter().all(|there| there.id != job.id);
+        let asked: Vec<_> = jobs.iter().chain(seen.jobs.values().filter(is_gone)).filter(is_it).collect();
+        let counted: u32 = asked.iter().map(|job| job.calls).sum();
         let mut found = Vec::new();
-        match jobs.iter().find(is_it) {
-            None => found.push(format!("I3: a call for {prompt:?}, which is no job")),
-            Some(job) => {
-                if calls > job.calls {
-                    found.push(format!("I4: call {calls} for {}, which has counted {}", job.id, job.calls));
-                }
-                let holder = seen.holders.get(job.id.as_str());
-                found.extend(self.of_call(job, holder == Some(&process.number)));
-            }
+        if asked.is_empty() {
+            found.push(format!("I3: a call for {prompt:?}, which is no job"));
+        } else if calls > counted {
+            found.push(format!("I4: call {calls} for {prompt:?}, which has counted {counted}"));
         }
+        let faults = asked.iter().map(|job| {
+            let holder = seen.holders.get(job.id.as_str());
+            self.of_call(job, holder == Some(&process.number))
+        });
+        // It may be for any of them.
+        found.extend(faults.min().flatten());
         match breaker.state {
             State::HalfOpen { .. } => {
                 let probes = seen.probes.entry(breaker.epoch).or_default();
@@ -166,6 +173,7 @@ impl Check {
                 .map(|(job, times)| format!("I2: {job} was settled {times} times")),
         );
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        found.extend(self.of_deleted(&records, &mut seen));
         for job in records.jobs {
             if seen.jobs.get(job.id.as_str()) == Some(&job) {
                 continue;
@@ -198,12 +206,32 @@ impl Check {
         Ok(ledger)
     }
 
-    fn of_job(&self, job: &Job) -> Option<String> {
+    /// What is wrong with deleted jobs: each was settled, and leaves a tombstone that says how; and when that no longer names
+    /// a picture, there is none.
+    fn of_deleted(&self, records: &Records, seen: &mut Seen) -> Vec<String> {
+        let ids = records.jobs.iter().map(|job| &job.id);
+        let there: BTreeSet<_> = ids.chain(records.tombstones.iter().map(|left| &left.id)).collect();
+        let gone = seen.jobs.values().filter(|job| !there.contains(&job.id));
+        let mut found: Vec<_> = gone.map(|job| format!("I7: {} is gone without a trace", job.id)).collect();
+        for Tombstone { id, settlement, image_key, .. } in &records.tombstones {
+            let Some(job) = seen.jobs.get(id.as_str()) else { continue };
+            if job.settlement() != Some(*settlement) {
+                found.push(format!("I7: {id} was {:?} and is deleted as {settlement:?}", job.stage));
+            }
+            let picture = job.image().and_then(|image| self.stores.picture(&image.key));
+            if image_key.is_none() && seen.buried.insert(id.to_string()) && picture.is_some() {
+                found.push(format!("{id} is deleted, and its picture is there"));
+            }
+        }
+        found
+    }
+
+    /// What is wrong with a job as it is.
+    pub(crate) fn of_job(&self, job: &Job) -> Option<String> {
         if job.calls > CALLS_MAX {
             return Some(format!("I4: {} has {} calls", job.id, job.calls));
         }
-        let Stage::Settled(settled) = &job.stage else { return None };
-        let Outcome::Draft { image, .. } = &settled.outcome else { return None };
+        let image = job.image()?;
         let picture = self.stores.picture(&image.key);
         let hash = picture.map(|bytes| data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes)));
         (hash.as_deref() != Some(&image.sha256))
@@ -224,7 +252,21 @@ fn of_step(before: &Job, after: &Job, is_holder: bool, latest: Timestamp) -> Opt
         return Some(format!("I5: {} went back", after.id));
     }
     let is_over = matches!(before.stage, Stage::Settled(_));
-    is_over.then(|| format!("I7: {} changed after its end", after.id))
+    (is_over && !is_but_published(before, after)).then(|| format!("I7: {} changed after its end", after.id))
+}
+
+/// Whether nothing is other than before but that its owner has published it, or no longer does.
+fn is_but_published(before: &Job, after: &Job) -> bool {
+    let (Stage::Settled(was), Stage::Settled(is)) = (&before.stage, &after.stage) else { return false };
+    let (Outcome::Drawn { image, drawn_by, .. }, Outcome::Drawn { published, .. }) =
+        (&was.outcome, &is.outcome)
+    else {
+        return false;
+    };
+    let (image, drawn_by, published) = (image.clone(), drawn_by.clone(), *published);
+    let outcome = Outcome::Drawn { image, drawn_by, published };
+    let stage = Stage::Settled(Settled { outcome, expires_at: is.expires_at, ..was.clone() });
+    *after == Job { version: after.version, op: after.op.clone(), stage, ..before.clone() }
 }
 
 /// Whether nothing is other than before but that its end is asked for, perhaps once more.

@@ -38,9 +38,7 @@ impl Client {
         };
         let (status, answer) = self.ask("submit", || request().body(Body::from(body.to_string()))).await?;
         ensure!(status == 202, "{status} {answer}");
-        let id = answer["id"].as_str().unwrap_or_default().to_owned();
-        self.world.accepted().lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
-        Ok(id)
+        Ok(self.accepted(&answer))
     }
 
     /// Asks to end a job; the status of the answer.
@@ -74,6 +72,58 @@ impl Client {
         let (status, job) = self.ask("api", || Request::get(path.as_str()).body(Body::empty())).await?;
         ensure!(status == 200, "{status} {job}");
         Ok(job)
+    }
+
+    /// Publishes a draft, or takes that back; the status of the answer.
+    ///
+    /// # Errors
+    /// When there is none, however often it asks.
+    pub async fn publish(&self, id: &str, published: bool) -> anyhow::Result<u16> {
+        let path = format!("/v1/jobs/{id}/{}", if published { "publish" } else { "unpublish" });
+        let (status, _) = self.ask("api", || Request::post(path.as_str()).body(Body::empty())).await?;
+        Ok(status)
+    }
+
+    /// Deletes a job; the status of the answer.
+    ///
+    /// # Errors
+    /// When there is none, however often it asks.
+    pub async fn delete(&self, id: &str) -> anyhow::Result<u16> {
+        let path = format!("/v1/jobs/{id}");
+        let (status, _) = self.ask("api", || Request::delete(path.as_str()).body(Body::empty())).await?;
+        Ok(status)
+    }
+
+    /// Tries a job again that gave its tokens back; the new job's id.
+    ///
+    /// # Errors
+    /// When it is not accepted, however often it asks.
+    pub async fn retry(&self, id: &str) -> anyhow::Result<String> {
+        let path = format!("/v1/jobs/{id}/retry");
+        let (status, answer) =
+            self.ask("submit", || Request::post(path.as_str()).body(Body::empty())).await?;
+        ensure!(status == 202 && answer["retry_of"] == id, "{status} {answer}");
+        Ok(self.accepted(&answer))
+    }
+
+    /// The ids of the drafts.
+    ///
+    /// # Errors
+    /// When they are not listed, however often it asks.
+    pub async fn drafts(&self) -> anyhow::Result<Vec<String>> {
+        let list = || Request::get("/v1/jobs?status=draft").body(Body::empty());
+        let (status, answer) = self.ask("api", list).await?;
+        let jobs = answer["jobs"].as_array();
+        ensure!(status == 200 && jobs.is_some(), "{status} {answer}");
+        let ids = jobs.into_iter().flatten().filter_map(|job| job["id"].as_str());
+        Ok(ids.map(str::to_owned).collect())
+    }
+
+    /// Takes a job down that was accepted; its id.
+    fn accepted(&self, answer: &Value) -> String {
+        let id = answer["id"].as_str().unwrap_or_default().to_owned();
+        self.world.accepted().lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        id
     }
 
     async fn ask(

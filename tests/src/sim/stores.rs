@@ -174,8 +174,12 @@ impl State {
         fault
     }
 
-    /// `PutObject`.
+    /// `PutObject`, `DeleteObject`.
     fn object(&mut self, call: &Call) -> Answer {
+        if call.operation == "DeleteObject" {
+            self.objects.remove(&call.path);
+            return Answer { status: 204, body: String::new() };
+        }
         if call.if_none_match && self.objects.contains_key(&call.path) {
             return Answer::xml(412, "PreconditionFailed");
         }

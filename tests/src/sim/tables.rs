@@ -54,7 +54,8 @@ impl Seen {
     fn add(&self, call: &Call) {
         let mut written = self.written();
         for write in call.writes() {
-            let sort_key = write["Item"]["sk"]["S"].as_str().unwrap_or_default();
+            let key = if write["ConditionExpression"].is_null() { &write["Key"] } else { &Value::Null };
+            let sort_key = write["Item"]["sk"]["S"].as_str().or(key["sk"]["S"].as_str()).unwrap_or_default();
             let name = format!("{} {sort_key}", of_write(write)).trim_end().to_owned();
             let condition = write["ConditionExpression"].as_str().unwrap_or_default();
             // Taken apart once.

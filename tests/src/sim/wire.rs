@@ -162,7 +162,13 @@ fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
         _ => Service::S3,
     };
     let target = request.headers().get("x-amz-target").unwrap_or_default();
-    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let operation = match (service, request.method()) {
+        (Service::S3, "PUT") => "PutObject",
+        (Service::S3, "DELETE") => "DeleteObject",
+        (Service::S3, method) => method,
+        _ => target.rsplit('.').next().unwrap_or_default(),
+    };
+    let operation = operation.to_owned();
     let if_none_match = request.headers().get("if-none-match").is_some();
     let invocation = request.headers().get("amz-sdk-invocation-id").unwrap_or_default().to_owned();
     let body = request.body().bytes().unwrap_or_default().to_vec();

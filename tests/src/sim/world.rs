@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use darkroom::catalogue;
-use darkroom_aws::{random_fraction, random_stamp};
+use darkroom_aws::{Records, random_fraction, random_stamp};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::job::{Job, Stage};
 use darkroom_core::limits::{INDEX_SHARDS, LEASE_MAX, SWEEP, VISIBILITY_TIMEOUT};
@@ -211,7 +211,23 @@ impl World {
     /// # Errors
     /// When the table does not answer.
     pub async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
-        self.0.check.jobs().await
+        Ok(self.0.check.records().await?.jobs)
+    }
+
+    /// Lets time pass until this job is settled, at most so long.
+    ///
+    /// # Errors
+    /// When it is not settled by then.
+    pub async fn until_settled(&self, id: &str, at_most: Duration) -> anyhow::Result<()> {
+        let until = right_now().plus(at_most);
+        loop {
+            let is_it = |job: &Job| job.id.as_str() == id && job.settlement().is_some();
+            if self.jobs().await?.iter().any(is_it) {
+                return Ok(());
+            }
+            ensure!(right_now() < until, "I3: {id} is not settled in {at_most:?}");
+            pass(LOOK).await;
+        }
     }
 
     /// Lets time pass until every job is settled, at most so long, and then until what is late has come and every message is
@@ -236,11 +252,14 @@ impl World {
         pass(SWEEP).await;
         let (left, given_up) = (self.0.stores.messages(), self.0.stores.dead_letters());
         ensure!(left == 0 && given_up == 0, "{left} messages are left, {given_up} were given up");
-        let jobs = self.jobs().await?;
+        let Records { jobs, tombstones, .. } = self.0.check.records().await?;
         let accepted = self.0.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost: Vec<_> =
-            accepted.iter().filter(|id| jobs.iter().all(|job| job.id.as_str() != *id)).collect();
+        let ids = jobs.iter().map(|job| &job.id).chain(tombstones.iter().map(|tombstone| &tombstone.id));
+        let there: BTreeSet<_> = ids.map(JobId::as_str).collect();
+        let lost: Vec<_> = accepted.iter().filter(|id| !there.contains(id.as_str())).collect();
         ensure!(lost.is_empty(), "I3: accepted and lost: {lost:?}");
+        let faulty: Vec<_> = jobs.iter().filter_map(|job| self.0.check.of_job(job)).collect();
+        ensure!(faulty.is_empty(), "{}", faulty.join("; "));
         let late: Vec<_> = jobs.iter().filter_map(|job| self.late(job)).collect();
         ensure!(late.is_empty(), "I3: {}", late.join("; "));
         Ok(jobs)
@@ -264,10 +283,10 @@ impl World {
     async fn settled(&self, at_most: Duration) -> anyhow::Result<()> {
         let until = right_now().plus(at_most);
         loop {
-            let jobs = self.jobs().await?;
+            let Records { jobs, tombstones, .. } = self.0.check.records().await?;
             let left = jobs.iter().filter(|job| job.settlement().is_none());
             let left: Vec<_> = left.map(|job| format!("{} {}", job.id, job.status().as_str())).collect();
-            if left.is_empty() && !jobs.is_empty() {
+            if left.is_empty() && !(jobs.is_empty() && tombstones.is_empty()) {
                 return Ok(());
             }
             ensure!(right_now() < until, "I3: not settled in {at_most:?}: {left:?}");

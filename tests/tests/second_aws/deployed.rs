@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use aws_sdk_sqs::error::ProvideErrorMetadata as _;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
 use darkroom_aws::clients::Clients;
+use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_tests::jobs::{submit_with_deadline, submit_without_message};
 use darkroom_tests::keys;
 use darkroom_tests::stack::{App, PATIENCE, plain_client};
@@ -131,11 +132,12 @@ async fn everything_works(system: &Deployed) -> anyhow::Result<()> {
         let job = system.app.settled(system.alice(), &id).await?;
         assert_eq!((&job["status"], &job["settled"]), (&json!(status), &json!(settled)), "{job}");
     }
+    what_is_over_is_published_tried_again_and_deleted(system).await?;
     health_is(system, (200, "healthy")).await?;
     let audit: Value = serde_json::from_str(&system.aws.darkroom(&["tokens", "audit", "--json"]).await?)?;
     assert_eq!(
-        (&audit["jobs"], &audit["settled"], &audit["faults"]),
-        (&json!(5), &json!(5), &json!([])),
+        (&audit["jobs"], &audit["deleted"], &audit["settled"], &audit["faults"]),
+        (&json!(5), &json!(1), &json!(6), &json!([])),
         "{audit}"
     );
     Ok(())
@@ -212,6 +214,30 @@ async fn a_waiting_job_is_cancelled(system: &Deployed) -> anyhow::Result<()> {
     let cancelled = system.app.post(system.alice(), &format!("/v1/jobs/{id}/cancel")).await?;
     assert_eq!(cancelled.body["metadata"], json!({"a": {"c": 2}}));
     assert_eq!((cancelled.status, cancelled.text("settled")), (200, "refunded"), "{}", cancelled.body);
+    Ok(())
+}
+
+/// The job whose prompt is kept beside its record, and the one that was cancelled.
+async fn what_is_over_is_published_tried_again_and_deleted(system: &Deployed) -> anyhow::Result<()> {
+    let alice = UserId::parse("alice")?;
+    let path =
+        |key: &str| anyhow::Ok(format!("/v1/jobs/{}", JobId::derive(&alice, &IdempotencyKey::parse(key)?)));
+    let (drawn, cancelled) = (path("k1")?, path("unwanted")?);
+    let link = system.app.get(system.alice(), &drawn).await?.text("image_url").to_owned();
+    for (change, status) in [("publish", "published"), ("unpublish", "draft")] {
+        let answer = system.app.post(system.alice(), &format!("{drawn}/{change}")).await?;
+        assert_eq!((answer.status, answer.text("status")), (200, status), "{}", answer.body);
+    }
+    let retry = system.app.post(system.alice(), &format!("{cancelled}/retry")).await?;
+    assert_eq!(retry.status, 202, "{}", retry.body);
+    let retried = system.app.settled(system.alice(), retry.text("id")).await?;
+    assert_eq!(retried["status"], "draft", "{retried}");
+    let deleted = system.app.delete(system.alice(), &drawn).await?;
+    assert_eq!(deleted.status, 204, "{}", deleted.body);
+    assert_eq!(system.app.get(system.alice(), &drawn).await?.status, 404);
+    assert!(system.app.download(&link).await.is_err(), "the picture is gone");
+    let drafts = system.app.get(system.alice(), "/v1/jobs?status=draft").await?;
+    assert_eq!(drafts.status, 200, "{}", drafts.body);
     Ok(())
 }
 

@@ -9,9 +9,11 @@ use darkroom_tests::sim::{Fault, Plan, Planned, Step};
 
 use crate::random::seeds_or;
 use crate::scenarios::{
-    ALL, BLOCKED, CANCELLED_CALLING, CANCELLED_WAITING, CANCELLED_WORKER_DIED, DEAD_KEY, DRAWN, FAILED_ONCE,
-    FIRST_METADATA, FIRST_REFUSED, LONG_PROMPT, METADATA, NETWORK, NETWORK_WORKER_DIED, NEVER_SENT, NO_KEY,
-    NO_QUOTA, NOBODY_DRAWS, PROVIDER_DOWN, REFUSED_ONCE, SEND_FAILED, Scenario, WORKER_DIED, WORKERS_DIE,
+    ALL, BLOCKED, CANCELLED_CALLING, CANCELLED_WAITING, CANCELLED_WORKER_DIED, DEAD_KEY, DELETED,
+    DELETED_WITHOUT_A_PICTURE, DRAFTS_LISTED, DRAWN, FAILED_ONCE, FIRST_METADATA, FIRST_REFUSED, LONG_PROMPT,
+    METADATA, NETWORK, NETWORK_CANCELLED_WORKER_DIED, NETWORK_WORKER_DIED, NEVER_SENT, NO_KEY, NO_QUOTA,
+    NOBODY_DRAWS, PROVIDER_DOWN, PUBLISHED, REFUSED_ONCE, RETRIED, SEND_FAILED, Scenario, WORKER_DIED,
+    WORKERS_DIE,
 };
 use crate::{Run, is_proof, random, settings, simulate};
 
@@ -150,6 +152,7 @@ each! {
     first_patches_of_a_jobs_metadata_are_all_kept: FIRST_METADATA,
     a_job_is_drawn_over_the_network: NETWORK,
     a_job_whose_worker_died_after_a_sign_of_life_is_drawn: NETWORK_WORKER_DIED,
+    a_job_whose_worker_died_after_a_sign_of_life_is_cancelled: NETWORK_CANCELLED_WORKER_DIED,
     a_job_whose_first_call_was_refused_is_drawn_with_another_key: REFUSED_ONCE,
     a_job_whose_first_call_failed_is_drawn_after_a_pause: FAILED_ONCE,
     a_job_that_the_provider_refuses_is_refunded: BLOCKED,
@@ -160,6 +163,11 @@ each! {
     jobs_are_drawn_beside_a_dead_key: DEAD_KEY,
     jobs_wait_for_quota: NO_QUOTA,
     jobs_outlive_a_provider_that_is_down: PROVIDER_DOWN,
+    drafts_are_published: PUBLISHED,
+    drafts_are_deleted: DELETED,
+    jobs_without_a_picture_are_deleted: DELETED_WITHOUT_A_PICTURE,
+    jobs_without_a_picture_are_tried_again: RETRIED,
+    a_list_of_drafts_refunds_what_is_over: DRAFTS_LISTED,
 }
 
 /// Every call that any run makes is a point of some scenario.

@@ -62,6 +62,7 @@ async fn a_few_minutes(world: &World) -> anyhow::Result<()> {
 
 async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
     world.grant(user, 20).await?;
+    let mut ids = Vec::new();
     for number in 0..3 {
         world.pass(some(Duration::from_secs(30))).await;
         let model = if random_fraction() < 0.95 { MODEL } else { "darkroom-local" };
@@ -87,6 +88,34 @@ async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
             // It may have ended.
             drop(world.client(user).cancel(&id).await);
         }
+        ids.push(id);
+    }
+    for id in &ids {
+        world.pass(some(Duration::from_secs(60))).await;
+        after(world, user, id).await?;
+    }
+    Ok(())
+}
+
+/// What a user does with a job that may have ended: it is refused while it has not, or ended otherwise.
+async fn after(world: &World, user: &str, id: &str) -> anyhow::Result<()> {
+    let (client, chance) = (world.client(user), random_fraction());
+    // There may be no answer.
+    let is_taken = |answer: anyhow::Result<u16>| {
+        let status = answer.unwrap_or(200);
+        ensure!([200, 204, 404, 409].contains(&status), "{status}");
+        Ok(())
+    };
+    if chance < 0.2 {
+        is_taken(client.publish(id, true).await)?;
+        is_taken(client.publish(id, random_fraction() < 0.5).await)?;
+    } else if chance < 0.4 {
+        is_taken(client.delete(id).await)?;
+    } else if chance < 0.6 {
+        // Most have a picture, or are under way.
+        drop(client.retry(id).await);
+    } else if chance < 0.7 {
+        drop(client.drafts().await);
     }
     Ok(())
 }
@@ -123,7 +152,7 @@ fn of_seed(seed: u64) -> Settings {
 
 pub(crate) fn run(seed: u64) -> anyhow::Result<Run> {
     let run = simulate(of_seed(seed), a_few_minutes)?;
-    ensure!(run.statuses.len() <= 6, "I12: {} jobs of six keys", run.statuses.len());
+    ensure!(run.statuses.len() <= 12, "I12: {} jobs of six keys and their retries", run.statuses.len());
     Ok(run)
 }
 

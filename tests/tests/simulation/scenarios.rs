@@ -11,8 +11,8 @@ use darkroom_tests::stand_in_gemini::Behaviour;
 use futures::future::join;
 use serde_json::json;
 
-use crate::DEADLINE;
 use crate::enumerate::{at_first, nothing};
+use crate::{DEADLINE, PATIENCE};
 
 type Done<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;
 
@@ -28,7 +28,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 22] = [
+pub(crate) const ALL: [&Scenario; 28] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
@@ -43,6 +43,7 @@ pub(crate) const ALL: [&Scenario; 22] = [
     &NO_KEY,
     &NETWORK,
     &NETWORK_WORKER_DIED,
+    &NETWORK_CANCELLED_WORKER_DIED,
     &REFUSED_ONCE,
     &FAILED_ONCE,
     &BLOCKED,
@@ -51,6 +52,11 @@ pub(crate) const ALL: [&Scenario; 22] = [
     &DEAD_KEY,
     &NO_QUOTA,
     &PROVIDER_DOWN,
+    &PUBLISHED,
+    &DELETED,
+    &DELETED_WITHOUT_A_PICTURE,
+    &RETRIED,
+    &DRAFTS_LISTED,
 ];
 
 const LOCAL: &str = "darkroom-local";
@@ -272,6 +278,21 @@ pub(crate) const NETWORK_WORKER_DIED: Scenario = Scenario {
     ..NETWORK
 };
 
+/// The same, and its owner asks to end it before the sweeper finds it.
+pub(crate) const NETWORK_CANCELLED_WORKER_DIED: Scenario = Scenario {
+    name: "network, cancelled, worker died",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            let id = submit(world, "k", MODEL, DEADLINE).await?;
+            world.pass(Duration::from_secs(30)).await;
+            world.client("alice").cancel(&id).await.map(drop)
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..NETWORK_WORKER_DIED
+};
+
 /// The provider does not draw such things.
 pub(crate) const BLOCKED: Scenario = Scenario {
     name: "network, blocked",
@@ -371,6 +392,108 @@ pub(crate) const PROVIDER_DOWN: Scenario = Scenario {
     },
     jobs: 3,
     expected: &[Status::Draft, Status::Failed],
+    ..DRAWN
+};
+
+/// Two jobs, one of them with a prompt that is kept beside its record.
+async fn submit_two(world: &World) -> anyhow::Result<[String; 2]> {
+    world.grant("alice", 10).await?;
+    let short = submit(world, "k", LOCAL, DEADLINE).await?;
+    let body =
+        json!({"prompt": "a lighthouse ".repeat(60), "model": LOCAL, "deadline_seconds": DEADLINE.as_secs()});
+    Ok([short, world.client("alice").submit("long", &body).await?])
+}
+
+async fn two_drafts(world: &World) -> anyhow::Result<[String; 2]> {
+    let ids = submit_two(world).await?;
+    for id in &ids {
+        world.until_settled(id, PATIENCE).await?;
+    }
+    Ok(ids)
+}
+
+async fn two_cancelled(world: &World) -> anyhow::Result<[String; 2]> {
+    world.consume(false);
+    let ids = submit_two(world).await?;
+    for id in &ids {
+        let status = world.client("alice").cancel(id).await?;
+        ensure!(status == 200, "{status}");
+    }
+    world.consume(true);
+    Ok(ids)
+}
+
+pub(crate) const PUBLISHED: Scenario = Scenario {
+    name: "published",
+    run: |world| {
+        Box::pin(async {
+            let ids = two_drafts(world).await?;
+            for (id, published) in ids.iter().flat_map(|id| [true, false, true].map(|is| (id, is))) {
+                let status = world.client("alice").publish(id, published).await?;
+                ensure!(status == 200, "{status}");
+            }
+            Ok(())
+        })
+    },
+    jobs: 2,
+    expected: &[Status::Published],
+    ..DRAWN
+};
+
+async fn delete_both(world: &World, ids: [String; 2]) -> anyhow::Result<()> {
+    for id in &ids {
+        let status = world.client("alice").delete(id).await?;
+        ensure!(status == 204, "{status}");
+    }
+    Ok(())
+}
+
+pub(crate) const DELETED: Scenario = Scenario {
+    name: "deleted",
+    run: |world| Box::pin(async { delete_both(world, two_drafts(world).await?).await }),
+    jobs: 0,
+    expected: &[],
+    ..DRAWN
+};
+
+pub(crate) const DELETED_WITHOUT_A_PICTURE: Scenario = Scenario {
+    name: "deleted without a picture",
+    run: |world| Box::pin(async { delete_both(world, two_cancelled(world).await?).await }),
+    ..DELETED
+};
+
+pub(crate) const RETRIED: Scenario = Scenario {
+    name: "retried",
+    run: |world| {
+        Box::pin(async {
+            for id in &two_cancelled(world).await? {
+                let retry = world.client("alice").retry(id).await?;
+                let again = world.client("alice").retry(id).await?;
+                ensure!(retry == again, "two retries of one job: {retry} and {again}");
+            }
+            Ok(())
+        })
+    },
+    jobs: 4,
+    expected: &[Status::Cancelled, Status::Draft],
+    ..DRAWN
+};
+
+/// Nobody draws it, and its owner looks for the drafts before the sweeper comes.
+pub(crate) const DRAFTS_LISTED: Scenario = Scenario {
+    name: "drafts listed",
+    run: |world| {
+        Box::pin(async {
+            world.consume(false);
+            world.grant("alice", 10).await?;
+            submit(world, "k", LOCAL, Duration::from_secs(65)).await?;
+            world.pass(Duration::from_secs(70)).await;
+            let drafts = world.client("alice").drafts().await?;
+            ensure!(drafts.is_empty(), "{drafts:?}");
+            Ok(())
+        })
+    },
+    expected: &[Status::Failed],
     ..DRAWN
 };
 

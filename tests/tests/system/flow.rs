@@ -98,7 +98,7 @@ async fn tags_save_bytes_and_waiting_saves_polls() -> anyhow::Result<()> {
         assert_eq!(answer.header("cache-control"), "private, no-cache", "{}", answer.status);
         assert_eq!(answer.header("vary"), "accept-language", "{}", answer.status);
     }
-    // A settled job does not change any more: nobody waits for it.
+    // Only its owner changes a settled job: nobody waits for it.
     let waited = stack.app.send("GET", &format!("{path}?wait=20"), &headers, None).await?;
     assert_eq!(waited.status, 304);
     // Texts are in the caller's language, so a tag is of one language.
@@ -257,7 +257,7 @@ async fn an_expired_job_is_gone_and_its_key_makes_a_new_one() -> anyhow::Result<
 }
 
 /// Moves the time at which a record expires into the past.
-async fn expire(stack: &TestStack, id: &str) -> anyhow::Result<()> {
+pub(crate) async fn expire(stack: &TestStack, id: &str) -> anyhow::Result<()> {
     let running = stack.system.running();
     let dynamodb = darkroom_aws::clients::Clients::new(&running.access()).dynamodb;
     dynamodb
@@ -298,7 +298,7 @@ async fn a_damaged_record_is_logged_and_hides_no_other() -> anyhow::Result<()> {
             .send()
             .await
     };
-    set_status("published").await?;
+    set_status("framed").await?;
     let listed = stack.app.get("alice", "/v1/jobs").await?.body;
     assert_eq!((listed["jobs"].as_array().unwrap().len(), &listed["jobs"][0]["id"]), (1, &json!(ids[1])));
     let line = stack.logged("api", &["ERROR", "left out", &format!("{}/JOB", ids[0])]).await?;

@@ -7,6 +7,7 @@ mod chaos;
 mod clock;
 mod contention;
 mod contract;
+mod drafts;
 mod flow;
 mod forge;
 mod gemini;

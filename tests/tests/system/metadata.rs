@@ -326,6 +326,7 @@ async fn start(with: &Value) -> anyhow::Result<(TestStores, Interposer, JobTable
         model: ModelName::parse("m")?,
         shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
         conversation_id: None,
+        retry_of: None,
         request_hash: "h".to_owned(),
         cost: 3,
         created_at: NOW,
@@ -348,7 +349,7 @@ async fn start(with: &Value) -> anyhow::Result<(TestStores, Interposer, JobTable
 }
 
 async fn patched(jobs: &JobTable, job: &Job, seen: &JobMetadata, with: Value) -> anyhow::Result<JobMetadata> {
-    match jobs.patch_metadata(job, seen.clone(), &patch(with), NOW.plus(HOUR * 2), NOW).await? {
+    match jobs.patch_metadata(job, seen.clone(), &patch(with), 1, NOW).await? {
         Patched::Applied(metadata) => Ok(metadata),
         Patched::Refused(violation) => anyhow::bail!("{}", violation.reason),
         Patched::Absent => anyhow::bail!("absent"),

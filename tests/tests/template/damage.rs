@@ -180,6 +180,31 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may sqs:SendMessage",
         ),
         (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/-",
+            json!("dynamodb:PutItem"),
+            "api may dynamodb:PutItem",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/2/Action/-",
+            json!("dynamodb:DeleteItem"),
+            "api may dynamodb:DeleteItem",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Action/-",
+            json!("s3:PutObject"),
+            "api may s3:PutObject",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Resource",
+            json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
+            "api may s3:DeleteObject",
+        ),
+        (
+            "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/4/Action/-",
+            json!("s3:DeleteObject"),
+            "worker may s3:DeleteObject",
+        ),
+        (
             "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
             json!("KEY"),
             "submit may dynamodb:Query on arn:aws:dynamodb:eu-central-1:123456789012:table/dark-keys when",

@@ -20,12 +20,13 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
 type Reader = fn(&Environment<'_>) -> Result<(), ConfigError>;
 
 /// What reads settings, under the words that call it.
-const READERS: [(&str, Reader); 9] = [
+const READERS: [(&str, Reader); 10] = [
     ("Tables::read(environment)", |environment| Tables::read(environment).map(drop)),
     ("queue_url(environment)", |environment| config::queue_url(environment).map(drop)),
     ("image_bucket(environment)", |environment| config::image_bucket(environment).map(drop)),
     ("kms_key(environment)", |environment| config::kms_key(environment).map(drop)),
-    ("ttl_days(environment)", |environment| config::ttl_days(environment).map(drop)),
+    ("record_days(environment)", |environment| config::record_days(environment).map(drop)),
+    ("sweep_rules(environment)", |environment| config::sweep_rules(environment).map(drop)),
     ("quota_minute(environment)", |environment| config::quota_minute(environment).map(drop)),
     ("SubmitRules::read(environment)", |environment| SubmitRules::read(environment).map(drop)),
     ("WorkerRules::read(environment)", |environment| WorkerRules::read(environment).map(drop)),
@@ -102,6 +103,11 @@ fn check_limits(function: &Function, faults: &mut Faults) {
                 "DARKROOM_FORGE_BASE_URL",
             ]
         }
+        "api" => {
+            let rules = [config::sweep_rules(&given), config::sweep_rules(&unset)];
+            faults.same(&format!("{id} rules"), &rules[0], &rules[1]);
+            &["DARKROOM_ATTEMPTS_MAX", "DARKROOM_CALLS_MAX"]
+        }
         "sweeper" => {
             faults.same(&format!("{id} rules"), &SweepRules::read(&given), &SweepRules::read(&unset));
             &["DARKROOM_ATTEMPTS_MAX", "DARKROOM_CALLS_MAX"]
@@ -164,11 +170,13 @@ fn stack_with(given: &[(&str, String)]) -> Result<Stack, TemplateError> {
 }
 
 /// A parameter, the variable that it becomes, and a function that reads it.
-const TUNED: [(&str, &str, &str); 4] = [
+const TUNED: [(&str, &str, &str); 6] = [
     ("InflightMax", "DARKROOM_INFLIGHT_MAX", "submit"),
     ("AttemptsMax", "DARKROOM_ATTEMPTS_MAX", "worker"),
     ("CallsMax", "DARKROOM_CALLS_MAX", "worker"),
     ("CallsMax", "DARKROOM_CALLS_MAX", "sweeper"),
+    ("AttemptsMax", "DARKROOM_ATTEMPTS_MAX", "api"),
+    ("CallsMax", "DARKROOM_CALLS_MAX", "api"),
 ];
 
 #[test]

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 11] = [
+const ROUTES: [(&str, &str, bool); 15] = [
     ("submit", "POST /v1/jobs", true),
+    ("submit", "POST /v1/jobs/{id}/retry", true),
     // Whatever fits no other route: its answer is ours too.
     ("api", "$default", true),
+    ("api", "DELETE /v1/jobs/{id}", true),
     ("api", "GET /health", false),
     ("api", "GET /v1/account", true),
     ("api", "GET /v1/account/entries", true),
@@ -23,6 +25,8 @@ const ROUTES: [(&str, &str, bool); 11] = [
     ("api", "GET /v1/queue", true),
     ("api", "PATCH /v1/jobs/{id}/metadata", true),
     ("api", "POST /v1/jobs/{id}/cancel", true),
+    ("api", "POST /v1/jobs/{id}/publish", true),
+    ("api", "POST /v1/jobs/{id}/unpublish", true),
 ];
 
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {

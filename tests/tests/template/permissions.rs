@@ -18,12 +18,19 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
     ("submit", "keys", &["dynamodb:GetItem"], "breakers"),
     ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
     ("submit", "logs", LOGS, ALWAYS),
-    // Reads and lists jobs, cancels them and refunds; changes metadata, and makes the first of a job that is there; presigns
-    // images; looks whether all this is healthy.
+    // Reads and lists jobs, cancels and sweeps them and refunds; changes metadata, and makes the first of a job that is there;
+    // deletes what is kept beside records, leaving tombstones of these; presigns and deletes images; looks whether all this is
+    // healthy. It never makes a job, and stores no image.
     (
         "api",
         "jobs",
-        &["dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:UpdateItem"],
+        &[
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:UpdateItem",
+        ],
         ALWAYS,
     ),
     ("api", "jobs/index/due", &["dynamodb:Query"], ALWAYS),
@@ -39,7 +46,7 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
     ("api", "keys", &["dynamodb:Query"], "keys without secrets"),
     ("api", "keys", &["dynamodb:GetItem"], "heartbeats and breakers"),
     ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
-    ("api", "images", &["s3:GetObject"], ALWAYS),
+    ("api", "images", &["s3:DeleteObject", "s3:GetObject"], ALWAYS),
     ("api", "bucket", &["s3:ListBucket"], "probe"),
     ("api", "logs", LOGS, ALWAYS),
     // Claims and settles. It never makes a job, never sends and never holds.

@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 
 use crate::{Faults, View};
 
-/// A record lives this long at most after it settled: a published image's.
-const RECORD_DAYS_MAX: u64 = 400;
-
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     check_tables(view, faults);
     check_jobs_table(view, faults);
@@ -176,7 +173,7 @@ fn check_bucket(view: &View<'_>, faults: &mut Faults) {
     faults.same("pages that may read images by default", &allowed, &nobody.iter().collect());
 
     let lifecycle = json!([
-        {"Id": "expire-images", "Status": "Enabled", "Prefix": "images/", "ExpirationInDays": RECORD_DAYS_MAX + 1},
+        {"Id": "expire-images", "Status": "Enabled", "Prefix": "images/", "ExpirationInDays": limits::IMAGE_DAYS},
         {"Id": "abort-uploads", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
     ]);
     faults.same("object expiry", written("LifecycleConfiguration/Rules"), &lifecycle);

@@ -15,6 +15,8 @@ pub struct Audit {
     pub users: BTreeMap<String, Books>,
     /// Jobs that are on record and can be read.
     pub jobs: u64,
+    /// Tombstones: what is left of deleted jobs.
+    pub deleted: u64,
     /// Settle entries.
     pub settled: u64,
     /// Everything that does not add up, in words.
@@ -32,8 +34,9 @@ pub async fn audit(jobs: &JobTable, ledger: &LedgerTable) -> Result<Audit, Store
 impl Audit {
     /// What these records, balances and entries, which are all there are, come to.
     pub fn of(records: &Records, balances: &[(UserId, Balance)], entries: &[Entry]) -> Self {
-        let Records { jobs, unreadable } = records;
-        let mut audit = Self { jobs: jobs.len() as u64, ..Self::default() };
+        let Records { jobs, tombstones, unreadable } = records;
+        let (jobs_on_record, deleted) = (jobs.len() as u64, tombstones.len() as u64);
+        let mut audit = Self { jobs: jobs_on_record, deleted, ..Self::default() };
         audit.faults.extend(unreadable.iter().map(ToString::to_string));
         for (user, balance) in balances {
             audit.books(user).balance = *balance;
@@ -46,9 +49,13 @@ impl Audit {
                 settlements.entry((user, job)).or_default().push(*settlement);
             }
         }
+        let of = |user, id| settlements.get(&(user, id)).map_or(&[][..], Vec::as_slice);
         for job in jobs {
-            let settled = settlements.get(&(&job.user, &job.id)).map_or(&[][..], Vec::as_slice);
-            audit.compare(job, settled);
+            audit.compare(job, of(&job.user, &job.id));
+        }
+        for tombstone in tombstones {
+            let settled = of(&tombstone.user, &tombstone.id);
+            audit.settled_as(&tombstone.id, "deleted", tombstone.settlement, settled);
         }
         for (user, books) in &audit.users {
             audit.faults.extend(books.faults().into_iter().map(|fault| format!("{user}: {fault}")));
@@ -83,11 +90,13 @@ impl Audit {
                 books.unsettled = books.unsettled.saturating_add(job.order.cost);
                 books.unsettled_jobs += 1;
             }
-            Some(settlement) if !settlements.contains(&settlement) => {
-                let status = job.status().as_str();
-                self.faults.push(format!("{}: {status}, but no entry says {}", job.id, settlement.as_str()));
-            }
-            Some(_) => {}
+            Some(settlement) => self.settled_as(&job.id, job.status().as_str(), settlement, settlements),
+        }
+    }
+
+    fn settled_as(&mut self, id: &JobId, status: &str, settlement: Settlement, settlements: &[Settlement]) {
+        if !settlements.contains(&settlement) {
+            self.faults.push(format!("{id}: {status}, but no entry says {}", settlement.as_str()));
         }
     }
 }

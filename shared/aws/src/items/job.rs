@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::{ConversationId, JobId, ModelName, Stamp, UserId};
 use darkroom_core::image::{ImageFormat, StoredImage};
-use darkroom_core::job::{Job, Order, Outcome, Pending, Processing, Settled, Stage, Status, WaitReason};
+use darkroom_core::job::{
+    Job, Order, Outcome, Pending, Processing, Record, Settled, Stage, Status, Tombstone, WaitReason,
+};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
+use darkroom_core::ledger::Settlement;
 use darkroom_core::limits::INDEX_SHARDS;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
 use darkroom_core::time::Timestamp;
@@ -16,43 +19,58 @@ use crate::keys::{Key, PK};
 
 /// Names of the record's attributes.
 pub(crate) mod name {
-    pub(crate) const SHARD: &str = "shard";
-    pub(crate) const USER: &str = "user";
-    pub(crate) const STATUS: &str = "status";
-    pub(crate) const VERSION: &str = "ver";
-    pub(crate) const OP: &str = "op";
-    pub(crate) const ATTEMPT: &str = "attempt";
-    pub(crate) const TRIES: &str = "tries";
-    pub(crate) const CALLS: &str = "calls";
-    pub(crate) const COST: &str = "cost";
-    pub(crate) const MODEL: &str = "model";
-    pub(crate) const PROMPT: &str = "prompt";
-    pub(crate) const ASPECT_RATIO: &str = "ratio";
-    pub(crate) const SIZE: &str = "size";
-    pub(crate) const CONVERSATION: &str = "conversation_id";
-    pub(crate) const REQUEST_HASH: &str = "request_hash";
-    pub(crate) const CREATED_AT: &str = "created_at";
-    pub(crate) const DEADLINE_AT: &str = "deadline_at";
-    pub(crate) const STARTED_AT: &str = "started_at";
-    pub(crate) const LAST_FAILURE: &str = "last_failure";
-    pub(crate) const WAIT_AT: &str = "wait_at";
-    pub(crate) const NOT_BEFORE: &str = "not_before";
-    pub(crate) const DUE_AT: &str = "due_at";
-    pub(crate) const WAKES: &str = "wakes";
-    pub(crate) const WAIT_REASON: &str = "wait_reason";
-    pub(crate) const LEASE_UNTIL: &str = "lease_until";
-    pub(crate) const CLAIMED_AT: &str = "claimed_at";
-    pub(crate) const HEARTBEAT_AT: &str = "hb_at";
-    pub(crate) const PROGRESS: &str = "progress";
-    pub(crate) const CANCEL_REQUESTED: &str = "cancel_req";
-    pub(crate) const SETTLED: &str = "settled";
-    pub(crate) const FINISHED_AT: &str = "finished_at";
-    pub(crate) const TTL: &str = "ttl";
-    pub(crate) const RESULT: &str = "result";
-    pub(crate) const DRAWN_BY: &str = "drawn_by";
-    pub(crate) const ERROR_CODE: &str = "error_code";
-    pub(crate) const ERROR_DETAIL: &str = "error_detail";
+    macro_rules! names {
+        ($($constant:ident = $name:literal,)+) => {
+            $(pub(crate) const $constant: &str = $name;)+
+            /// Every attribute beside the key: what a deletion takes away unless it is to stay.
+            pub(crate) const ALL: &[&str] = &[$($name),+];
+        };
+    }
+
+    names! {
+        SHARD = "shard",
+        USER = "user",
+        STATUS = "status",
+        VERSION = "ver",
+        OP = "op",
+        ATTEMPT = "attempt",
+        TRIES = "tries",
+        CALLS = "calls",
+        COST = "cost",
+        MODEL = "model",
+        PROMPT = "prompt",
+        ASPECT_RATIO = "ratio",
+        SIZE = "size",
+        CONVERSATION = "conversation_id",
+        RETRY_OF = "retry_of",
+        REQUEST_HASH = "request_hash",
+        CREATED_AT = "created_at",
+        DEADLINE_AT = "deadline_at",
+        STARTED_AT = "started_at",
+        LAST_FAILURE = "last_failure",
+        WAIT_AT = "wait_at",
+        NOT_BEFORE = "not_before",
+        DUE_AT = "due_at",
+        WAKES = "wakes",
+        WAIT_REASON = "wait_reason",
+        LEASE_UNTIL = "lease_until",
+        CLAIMED_AT = "claimed_at",
+        HEARTBEAT_AT = "hb_at",
+        PROGRESS = "progress",
+        CANCEL_REQUESTED = "cancel_req",
+        SETTLED = "settled",
+        FINISHED_AT = "finished_at",
+        TTL = "ttl",
+        RESULT = "result",
+        DRAWN_BY = "drawn_by",
+        ERROR_CODE = "error_code",
+        ERROR_DETAIL = "error_detail",
+        IMAGE_KEY = "image_key",
+    }
 }
+
+/// The status of what is left of a deleted job.
+pub(crate) const DELETED: &str = "deleted";
 
 /// The index shard of a job: its place in the sharded indexes `due` and `waiting`.
 pub(crate) fn shard(id: &JobId) -> String {
@@ -86,6 +104,9 @@ pub fn to_item(job: &Job) -> Item {
     }
     if let Some(conversation) = &order.conversation_id {
         put(name::CONVERSATION, text(conversation.as_str()));
+    }
+    if let Some(failed) = &order.retry_of {
+        put(name::RETRY_OF, text(failed.as_str()));
     }
     if let Some(at) = job.started_at {
         put(name::STARTED_AT, millis(at));
@@ -127,7 +148,7 @@ fn put_settled(mut put: impl FnMut(&str, AttributeValue), settled: &Settled) {
     put(name::TTL, number(settled.expires_at.as_seconds()));
     put(name::SETTLED, text(settled.outcome.settlement().as_str()));
     match &settled.outcome {
-        Outcome::Draft { image, drawn_by } => {
+        Outcome::Drawn { image, drawn_by, .. } => {
             put(name::RESULT, stored_image(image));
             put(name::DRAWN_BY, text(drawn_by));
         }
@@ -137,6 +158,30 @@ fn put_settled(mut put: impl FnMut(&str, AttributeValue), settled: &Settled) {
         }
         Outcome::Cancelled => {}
     }
+}
+
+/// What an item holds: a job, or what is left of one.
+///
+/// # Errors
+/// Names the attribute that this release cannot read.
+pub fn record(item: &Item) -> Result<Record, ItemError> {
+    if Reader(item).text(name::STATUS)? == DELETED {
+        tombstone(item).map(Record::Tombstone)
+    } else {
+        from_item(item).map(|job| Record::Job(Box::new(job)))
+    }
+}
+
+fn tombstone(item: &Item) -> Result<Tombstone, ItemError> {
+    let read = Reader(item);
+    Ok(Tombstone {
+        id: read.parsed(PK, |text| JobId::parse(text).ok())?,
+        user: read.parsed(name::USER, |text| UserId::parse(text).ok())?,
+        request_hash: read.text(name::REQUEST_HASH)?.to_owned(),
+        settlement: read.parsed(name::SETTLED, Settlement::parse)?,
+        expires_at: expires_at(read)?,
+        image_key: read.optional_text(name::IMAGE_KEY)?.map(str::to_owned),
+    })
 }
 
 /// The job of an item.
@@ -161,7 +206,9 @@ pub fn from_item(item: &Item) -> Result<Job, ItemError> {
         stage: match status {
             Status::Pending => Stage::Pending(pending(read)?),
             Status::Processing => Stage::Processing(processing(read)?),
-            Status::Draft | Status::Failed | Status::Cancelled => Stage::Settled(settled(read, status)?),
+            Status::Draft | Status::Published | Status::Failed | Status::Cancelled => {
+                Stage::Settled(settled(read, status)?)
+            }
         },
     })
 }
@@ -175,6 +222,7 @@ fn order(read: Reader<'_>) -> Result<Order, ItemError> {
             size: read.parsed(name::SIZE, ImageSize::parse)?,
         },
         conversation_id: read.optional_parsed(name::CONVERSATION, |text| ConversationId::parse(text).ok())?,
+        retry_of: read.optional_parsed(name::RETRY_OF, |text| JobId::parse(text).ok())?,
         request_hash: read.text(name::REQUEST_HASH)?.to_owned(),
         cost: read.number(name::COST)?,
         created_at: read.time(name::CREATED_AT)?,
@@ -206,9 +254,11 @@ fn processing(read: Reader<'_>) -> Result<Processing, ItemError> {
 
 fn settled(read: Reader<'_>, status: Status) -> Result<Settled, ItemError> {
     let outcome = match status {
-        Status::Draft => {
-            Outcome::Draft { image: image(read)?, drawn_by: read.text(name::DRAWN_BY)?.to_owned() }
-        }
+        Status::Draft | Status::Published => Outcome::Drawn {
+            image: image(read)?,
+            drawn_by: read.text(name::DRAWN_BY)?.to_owned(),
+            published: status == Status::Published,
+        },
         Status::Failed => Outcome::Failed(JobFailure {
             code: JobErrorCode::from_stored(read.text(name::ERROR_CODE)?),
             detail: read.text(name::ERROR_DETAIL)?.to_owned(),
@@ -218,11 +268,11 @@ fn settled(read: Reader<'_>, status: Status) -> Result<Settled, ItemError> {
     if read.text(name::SETTLED)? != outcome.settlement().as_str() {
         return Err(ItemError { attribute: name::SETTLED, problem: "contradicts the status" });
     }
-    Ok(Settled {
-        finished_at: read.time(name::FINISHED_AT)?,
-        expires_at: Timestamp::from_millis(read.number(name::TTL)?.saturating_mul(1000)),
-        outcome,
-    })
+    Ok(Settled { finished_at: read.time(name::FINISHED_AT)?, expires_at: expires_at(read)?, outcome })
+}
+
+fn expires_at(read: Reader<'_>) -> Result<Timestamp, ItemError> {
+    Ok(Timestamp::from_millis(read.number(name::TTL)?.saturating_mul(1000)))
 }
 
 /// A picture as the `result` attribute.

@@ -6,8 +6,8 @@ use crate::common::samples::{
     retry, waiting,
 };
 use crate::common::{
-    BOUNDS, at, cancelling, drawn, end, failure, job, paused, pending, processing, seen_processing, settled,
-    stamp,
+    BOUNDS, at, cancelling, drawn, end, failure, job, paused, pending, processing, published,
+    seen_processing, settled, stamp,
 };
 use darkroom_core::job::{Job, Outcome, Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -19,7 +19,7 @@ use darkroom_core::lifecycle::{Command, RefusedClaim, Seen, SeenProcessing, appl
 
 #[test]
 fn guard_nothing_changes_a_settled_job() {
-    for outcome in [drawn(), Outcome::Failed(failure()), Outcome::Cancelled] {
+    for outcome in [drawn(), published(), Outcome::Failed(failure()), Outcome::Cancelled] {
         let over = job(1, settled(outcome));
         for command in [claim(), retry(1), capture(1), end_held(1), mark(at(20)), Command::RequestCancel] {
             assert_eq!(refused(&over, &command), Settled, "{command:?}");
@@ -188,7 +188,7 @@ fn a_state_that_a_command_did_not_make_is_not_taken_for_its_success() {
     let mark = |due_at| Command::Mark { due_at_seen: at(20), due_at };
     let draft = job(1, settled(drawn()));
     let failed = job(1, settled(Outcome::Failed(failure())));
-    for (command, job, made) in [
+    let live = [
         (claim(), job(1, processing(at(NOW + 240))), true),
         (other_lease, job(1, processing(at(NOW + 240))), false),
         (claim(), waiting(), false),
@@ -214,6 +214,8 @@ fn a_state_that_a_command_did_not_make_is_not_taken_for_its_success() {
         (mark(at(20)), waiting(), true),
         (mark(at(21)), waiting(), false),
         (mark(at(NOW)), expired(), false),
+    ];
+    let over = [
         (capture(1), draft.clone(), true),
         (capture(1), failed.clone(), false),
         (capture(1), leased(), false),
@@ -223,7 +225,8 @@ fn a_state_that_a_command_did_not_make_is_not_taken_for_its_success() {
         (end_as_seen(Seen::Pending { attempt: 1 }), waiting(), false),
         (Command::CancelPending { end: end(at(NOW)) }, job(1, settled(Outcome::Cancelled)), true),
         (Command::CancelPending { end: end(at(NOW)) }, draft, false),
-    ] {
+    ];
+    for (command, job, made) in live.into_iter().chain(over) {
         assert_eq!(command.has_made(&job), made, "{command:?} and {:?}", job.stage);
     }
 }

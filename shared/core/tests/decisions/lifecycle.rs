@@ -6,7 +6,7 @@ use crate::common::samples::{
 };
 use crate::common::{
     BOUNDS, COST, Shown, at, cancelling, cases, commands, drawn, end, failure, job, jobs, jobs_and_commands,
-    paused, pending, seconds, seen_processing, settled, stamp, submitted,
+    paused, pending, published, seconds, seen_processing, settled, stamp, submitted,
 };
 use darkroom_core::job::{Job, Outcome, Pending, Processing, Stage, Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -25,7 +25,7 @@ use proptest::prelude::*;
 #[test]
 fn each_command_on_each_stage() {
     type Cell = Result<Status, Rejection>;
-    type Row = (&'static str, fn(&Job) -> Command, [Cell; 8]);
+    type Row = (&'static str, fn(&Job) -> Command, [Cell; 9]);
     const WAIT: Cell = Ok(Status::Pending);
     const WORK: Cell = Ok(Status::Processing);
     const DRAFT: Cell = Ok(Status::Draft);
@@ -41,33 +41,34 @@ fn each_command_on_each_stage() {
         expired(),
         job(1, cancelling(at(NOW))),
         job(1, settled(drawn())),
+        job(1, settled(published())),
         job(1, settled(Outcome::Failed(failure()))),
         job(1, settled(Outcome::Cancelled)),
     ];
     #[rustfmt::skip]
     let table: [Row; 14] = [
         //                                                       waiting  too early      leased       expired cancelling settled
-        ("claim",         |_| claim(),                          [WORK,   Err(TooEarly), Err(Leased), WORK,   STOP,   OVER, OVER, OVER]),
+        ("claim",         |_| claim(),                          [WORK,   Err(TooEarly), Err(Leased), WORK,   STOP,   OVER, OVER, OVER, OVER]),
         ("count a call",  |_| Command::CountCall { attempt: 1, calls_max: 6 },
-                                                                [ELSE,   ELSE,          WORK,        WORK,   STOP,   OVER, OVER, OVER]),
-        ("retry",         |_| retry(1),                         [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER]),
-        ("release",       |_| release(1),                       [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER]),
+                                                                [ELSE,   ELSE,          WORK,        WORK,   STOP,   OVER, OVER, OVER, OVER]),
+        ("retry",         |_| retry(1),                         [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER, OVER]),
+        ("release",       |_| release(1),                       [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER, OVER]),
         ("defer",         |_| Command::Defer { attempt: 1, not_before: at(NOW + 2), reason: WaitReason::Quota },
-                                                                [WAIT,   WAIT,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
+                                                                [WAIT,   WAIT,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER, OVER]),
         ("progress",      |_| Command::Progress { attempt: 1, now: at(NOW), progress: 10 },
-                                                                [ELSE,   ELSE,          WORK,        WORK,   WORK,   OVER, OVER, OVER]),
-        ("capture",       |_| capture(1),                       [DRAFT,  DRAFT,         DRAFT,       DRAFT,  DRAFT,  OVER, OVER, OVER]),
-        ("end held",      |_| end_held(1),                      [ELSE,   ELSE,          FAIL,        FAIL,   FAIL,   OVER, OVER, OVER]),
+                                                                [ELSE,   ELSE,          WORK,        WORK,   WORK,   OVER, OVER, OVER, OVER]),
+        ("capture",       |_| capture(1),                       [DRAFT,  DRAFT,         DRAFT,       DRAFT,  DRAFT,  OVER, OVER, OVER, OVER]),
+        ("end held",      |_| end_held(1),                      [ELSE,   ELSE,          FAIL,        FAIL,   FAIL,   OVER, OVER, OVER, OVER]),
         ("end waiting",   |_| end_as_seen(Seen::Pending { attempt: 1 }),
-                                                                [FAIL,   FAIL,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
+                                                                [FAIL,   FAIL,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER, OVER]),
         ("end held as seen", |job| end_as_seen(Seen::Processing(seen_processing(job))),
-                                                                [ELSE,   ELSE,          FAIL,        FAIL,   FAIL,   OVER, OVER, OVER]),
+                                                                [ELSE,   ELSE,          FAIL,        FAIL,   FAIL,   OVER, OVER, OVER, OVER]),
         ("cancel",        |_| Command::CancelPending { end: end(at(NOW)) },
-                                                                [CANCEL, CANCEL,        ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
-        ("ask to cancel", |_| Command::RequestCancel,           [ELSE,   ELSE,          WORK,        WORK,   WORK,   OVER, OVER, OVER]),
+                                                                [CANCEL, CANCEL,        ELSE,        ELSE,   ELSE,   OVER, OVER, OVER, OVER]),
+        ("ask to cancel", |_| Command::RequestCancel,           [ELSE,   ELSE,          WORK,        WORK,   WORK,   OVER, OVER, OVER, OVER]),
         ("mark",          |job| mark(job.due_at().unwrap_or_default()),
-                                                                [WAIT,   WAIT,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER]),
-        ("requeue",       |job| requeue(seen_processing(job)),  [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER]),
+                                                                [WAIT,   WAIT,          ELSE,        ELSE,   ELSE,   OVER, OVER, OVER, OVER]),
+        ("requeue",       |job| requeue(seen_processing(job)),  [ELSE,   ELSE,          WAIT,        WAIT,   STOP,   OVER, OVER, OVER, OVER]),
     ];
     for (name, command, outcomes) in table {
         for (job, expected) in stages.iter().zip(outcomes) {

@@ -21,6 +21,7 @@ mod position;
 mod queue;
 mod quota;
 mod request;
+mod settled;
 mod sweep;
 mod texts;
 mod wire;

@@ -1,7 +1,6 @@
 //! Metadata: what a merge patch makes of them, by RFC 7396, and what of its order and its repetition.
 
-use crate::common::{at, cases, fewer_cases};
-use darkroom_core::lifecycle::{beside_expires_at, expires_at};
+use crate::common::{cases, fewer_cases};
 use darkroom_core::limits::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX};
 use darkroom_core::metadata::{Metadata, MetadataPatch};
 use proptest::prelude::*;
@@ -136,21 +135,6 @@ fn numbers_are_kept_as_most_readers_of_json_have_them() {
     assert!(Metadata::from_stored("{\"a\":1e400}").is_none(), "no number at all");
     for other in ["[]", "null", "1", "", "{"] {
         assert!(Metadata::from_stored(other).is_none(), "{other}");
-    }
-}
-
-#[test]
-fn what_lies_beside_a_record_outlives_it() {
-    use darkroom_core::job::{Outcome, Settled, Stage};
-    let mut job = crate::common::samples::waiting();
-    let days = |days: u64| std::time::Duration::from_secs(days * 86_400);
-    let whenever = expires_at(job.order.deadline_at, 91);
-    assert_eq!(beside_expires_at(&job, 90), whenever);
-    for (kept_until, expected) in [(at(0), whenever), (at(0).plus(days(400)), at(0).plus(days(401)))] {
-        let settled = Settled { finished_at: at(0), expires_at: kept_until, outcome: Outcome::Cancelled };
-        job.stage = Stage::Settled(settled);
-        assert_eq!(beside_expires_at(&job, 90), expected);
-        assert!(beside_expires_at(&job, 90) > kept_until);
     }
 }
 

@@ -8,7 +8,7 @@ use darkroom_core::job::{Job, Outcome, Pending, Stage, Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
 use darkroom_core::lifecycle::{Bounds, Command, End, Seen, apply};
 use darkroom_core::limits::{DEADLINE, LEASE_MAX, SWEEP, SWEEP_READ, WAKES_MAX};
-use darkroom_core::sweep::{AgeAction, Rules, SweepAction, sweep_action, sweep_by_age};
+use darkroom_core::sweep::{AgeAction, Rules, SweepAction, sweep_action, sweep_by_age, sweep_own};
 use darkroom_core::time::Timestamp;
 use proptest::prelude::*;
 
@@ -71,6 +71,24 @@ fn what_is_seen_and_what_is_done() {
     for (job, expected) in cases {
         assert_eq!(word(&sweep_action(&job, at(1_000), &rules())), expected, "{:?}", Shown(job));
     }
+}
+
+#[test]
+fn a_list_of_drafts_ends_what_a_sweep_would_end_and_sends_nothing() {
+    for (job, expected) in [
+        (with_deadline(1_000, job(1, processing(at(1_000)))), "fail"),
+        (job(1, cancelling(at(1_000))), "cancel"),
+        (with_deadline(1_000, submitted(3_600)), "fail"),
+        // Due to be sent, or put back and sent.
+        (submitted(3_600), "leave"),
+        (job(1, processing(at(1_000))), "leave"),
+        // Its worker may be at it.
+        (with_deadline(1_000, job(1, processing(at(1_001)))), "leave"),
+        (job(1, settled(drawn())), "leave"),
+    ] {
+        assert_eq!(sweep_own(&job, at(1_000), &rules()).as_str(), expected, "{:?}", Shown(job));
+    }
+    assert_eq!(sweep_action(&submitted(3_600), at(1_000), &rules()).as_str(), "send");
 }
 
 #[test]
@@ -375,6 +393,23 @@ proptest! {
             prop_assert!(before as usize + sent.len() <= WAKES_MAX as usize, "{:?}", sent);
             let apart = sent.windows(2).map(|pair| pair[1].since(pair[0])).min();
             prop_assert!(apart.is_none_or(|apart| apart + rules.ahead >= rules.wake), "{:?}", sent);
+        }
+    }
+
+    #[test]
+    fn a_list_of_drafts_does_no_more_than_a_sweep(
+        deadline in 30..3_600_u64,
+        works in works(),
+        rules in sweep_rules(),
+    ) {
+        let (job, now) = worked(deadline, &works, &rules);
+        let (own, swept) = (sweep_own(&job, now, &rules), sweep_action(&job, now, &rules));
+        match own {
+            SweepAction::End { .. } => prop_assert_eq!(own, swept),
+            own => {
+                prop_assert_eq!(own, SweepAction::Leave);
+                prop_assert!(!matches!(swept, SweepAction::End { .. }), "its tokens are left held");
+            }
         }
     }
 

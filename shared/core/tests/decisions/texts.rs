@@ -68,6 +68,7 @@ fn codes_have_their_status() {
         ("not_found", 404, false, None),
         ("method_not_allowed", 405, false, None),
         ("wrong_state", 409, false, None),
+        ("job_deleted", 409, false, None),
         ("body_too_large", 413, false, None),
         ("unsupported_media_type", 415, false, None),
         ("invalid_value", 422, false, None),

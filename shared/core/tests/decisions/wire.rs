@@ -33,6 +33,8 @@ fn derived_ids_stay_what_they_are() {
     let job = JobId::derive(&user("alice"), &key("k1"));
     assert_eq!(job.as_str(), "job_ovgtmkui46yb7hek6pb5bg7qzrsp5jhabqy2vucn5kaw56hwr3wa");
     assert_eq!(job.number(), 9_811_306_690_405_395_668);
+    let retry = JobId::derive_retry(&Ticket::new(Timestamp::from_millis(7), &job));
+    assert_eq!(retry.as_str(), "job_rkrsnlkya4ljlnwc3o76krs4qdswa5fashmbm24ry7ah3xzbwuqq");
     assert_eq!(KeyId::derive("gemini", "s3cret").as_str(), "key_hh23okqvlaasmroe");
     assert_eq!(user("alice").fair_group(), "ojx5gnhh3l3jjhlvcjo2pmhvam");
     assert_eq!(Stamp::from_random([7; 16]).as_str(), "a4dqobyha4dqobyha4dqobyha4");

@@ -10,7 +10,7 @@ use crate::guards::Guard;
 use crate::known::Known;
 use crate::protocol::{Protocol, Seen, end_held};
 use crate::store::looked_at;
-use crate::world::{Doing, Fault, Held, OWNER, SWEEPERS, WORKERS, World, holds, tick};
+use crate::world::{Doing, Fault, Held, OWNER, SWEEPERS, WORKERS, Wish, World, holds, tick};
 
 impl Protocol {
     /// An actor's next write, under a fresh stamp: none that is on a record or on its way is its own any more.
@@ -53,6 +53,40 @@ impl Protocol {
                 self.begin(world, OWNER, job, Command::RequestCancel);
             }
             Some(Stage::Processing(_) | Stage::Settled(_)) | None => self.rest(world, OWNER),
+        }
+    }
+
+    /// The owner wishes for something, without a look at the job: the store's condition is all that decides.
+    pub(crate) fn wish(&self, world: &mut World, job: usize, wish: Wish) {
+        self.draw_stamp(world, OWNER);
+        world.wishes -= 1;
+        if wish == Wish::Delete && self.off.has(Guard::RecordBeforeThePicture) {
+            let attempt = world.record(job).and_then(|record| record.image().map(|image| image.attempt));
+            if let Some(attempt) = attempt {
+                self.off.delete_object(world, job, attempt);
+            }
+        }
+        world.actors[OWNER] = Doing::Wishing(job, wish);
+    }
+
+    /// What the owner's wish comes to. A deleted job's picture goes after it.
+    pub(crate) fn wished(&self, world: &mut World, job: usize, wish: Wish) {
+        let before = world.record(job);
+        let done = self.off.wish(world, job, wish, Some(OWNER));
+        self.rest(world, OWNER);
+        let is_live = before.is_some_and(|record| record.settlement().is_none());
+        match wish {
+            Wish::Publish if done => self.saw(Seen::Published),
+            Wish::Unpublish if done => self.saw(Seen::TakenBack),
+            Wish::Delete if done => {
+                self.saw(Seen::Deleted);
+                let attempt = before.and_then(|record| record.image().map(|image| image.attempt));
+                if let Some(attempt) = attempt {
+                    world.actors[OWNER] = Doing::Burying(job, attempt);
+                }
+            }
+            Wish::Delete if is_live => self.saw(Seen::LiveJobNotDeleted),
+            Wish::Publish | Wish::Unpublish | Wish::Delete => {}
         }
     }
 

@@ -53,6 +53,14 @@ pub(crate) enum Guard {
     CountBeforeTheCall,
     AttemptInTheObjectsKey,
     HashInTheObjectsKey,
+    /// What is published has a picture.
+    PublishedIsDrawn,
+    /// What is deleted is settled.
+    DeletedIsSettled,
+    /// A deleted job's key makes no other.
+    TombstoneHoldsTheKey,
+    /// A job is deleted before its picture.
+    RecordBeforeThePicture,
 }
 
 /// The conditions of the writes of a record.

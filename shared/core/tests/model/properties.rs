@@ -12,7 +12,7 @@ use crate::guards::Guard;
 use crate::known::Known;
 use crate::protocol::{Protocol, sign_of_life};
 use crate::store::capture;
-use crate::world::{Doing, Fault, JOBS, LIVES, WORKERS, World, held, tick};
+use crate::world::{Doing, Entry, Fault, JOBS, LIVES, WORKERS, World, held, tick};
 
 pub(crate) const MONEY: &str = "I1: money is conserved";
 pub(crate) const SETTLES_ONCE: &str = "I2: a job settles once, and its entry agrees";
@@ -20,7 +20,7 @@ pub(crate) const SETTLES_IN_TIME: &str = "I3: the sweeper alone settles it in ti
 pub(crate) const CALLS: &str = "I4: calls are counted first and bounded";
 pub(crate) const ONE_HOLDER: &str = "I5: one holder of an attempt";
 pub(crate) const PICTURE: &str = "I6: the picture is its attempt's";
-pub(crate) const SETTLED_STAYS: &str = "I7: nothing changes a settled job";
+pub(crate) const SETTLED_STAYS: &str = "I7: nothing changes a settlement";
 pub(crate) const LIVE_LEASE: &str = "I8: a live lease is not taken";
 pub(crate) const ONE_JOB: &str = "I12: one job of a key";
 pub(crate) const CANCEL_KEPT: &str = "a cancel request is not forgotten";
@@ -32,6 +32,7 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
         Property::always(MONEY, money),
         Property::always(SETTLES_ONCE, |protocol, world| {
             jobs(world, |job| settles_once(protocol, world, job))
+                && world.jobs.iter().all(is_left_as_it_settled)
         }),
         Property::always(SETTLES_IN_TIME, |protocol, world| {
             jobs(world, |job| settles_in_time(protocol, world, job))
@@ -82,6 +83,12 @@ fn settles_once(protocol: &Protocol, world: &World, job: usize) -> bool {
     let ticket = if protocol.off.has(Guard::TicketInTheEntrysKey) { 0 } else { usize::from(entry.lives) - 1 };
     let agrees = settlement.is_none() || entry.settled[ticket] == settlement;
     agrees && entry.settlements == entry.expired + u8::from(settlement.is_some())
+}
+
+/// A tombstone says what the entry of its job's life says.
+fn is_left_as_it_settled(entry: &Entry) -> bool {
+    let of_its_life = || entry.settled[usize::from(entry.lives) - 1];
+    entry.tombstone.is_none_or(|left| of_its_life() == Some(left) && entry.settlements == entry.expired + 1)
 }
 
 type Asked = (usize, u64, Known<Shown>, u8, [Option<Settlement>; LIVES]);
@@ -145,7 +152,12 @@ fn stays(protocol: &Protocol, world: &World, job: usize) -> bool {
                 let late = [capture(held.attempt), sign_of_life(held.attempt)];
                 held.job != job || late.into_iter().map(Known::command).all(refused)
             }
-            Doing::Nothing | Doing::Submitting(_) | Doing::Sending(_) => true,
+            // A wish is looked at when it is written.
+            Doing::Nothing
+            | Doing::Submitting(_)
+            | Doing::Sending(_)
+            | Doing::Wishing(..)
+            | Doing::Burying(..) => true,
         })
 }
 
@@ -153,6 +165,6 @@ fn picture(protocol: &Protocol, world: &World, job: usize) -> bool {
     let entry = &world.jobs[job];
     let Some(record) = entry.record else { return true };
     let Stage::Settled(settled) = &record.stage else { return true };
-    let Outcome::Draft { image, .. } = &settled.outcome else { return true };
+    let Outcome::Drawn { image, .. } = &settled.outcome else { return true };
     u32::from(entry.objects[protocol.off.object_of(image.attempt)]) == image.attempt
 }

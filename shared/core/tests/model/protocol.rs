@@ -49,10 +49,18 @@ pub(crate) enum Seen {
     KeyUsedTwice,
     ClaimWonThoughItsAnswerWasLost,
     SubmissionKnownByItsStamp,
+    Published,
+    TakenBack,
+    Deleted,
+    LiveJobNotDeleted,
+    KeyOfADeletedJob,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 17] = [
+    /// Where the owner does something with what is over.
+    pub(crate) const OF_WISHES: [Self; 5] =
+        [Self::Published, Self::TakenBack, Self::Deleted, Self::LiveJobNotDeleted, Self::KeyOfADeletedJob];
+    pub(crate) const ALL: [Self; 22] = [
         Self::Captured,
         Self::CapturedFromAnOlderAttempt,
         Self::CapturedAlthoughCancelWasAsked,
@@ -70,6 +78,11 @@ impl Seen {
         Self::KeyUsedTwice,
         Self::ClaimWonThoughItsAnswerWasLost,
         Self::SubmissionKnownByItsStamp,
+        Self::Published,
+        Self::TakenBack,
+        Self::Deleted,
+        Self::LiveJobNotDeleted,
+        Self::KeyOfADeletedJob,
     ];
 }
 
@@ -148,6 +161,7 @@ impl Protocol {
                 world.owner_asked = true;
                 self.ask(world, job);
             }
+            Step::Wish(job, wish) => self.wish(world, job, wish),
             _ => self.answer(world, step),
         }
     }
@@ -206,6 +220,7 @@ impl Protocol {
                 let entry = &mut world.jobs[job];
                 (entry.record, entry.op, entry.calls, entry.objects) =
                     (None, None, 0, <[u8; crate::world::ATTEMPTS]>::default());
+                entry.tombstone = None;
                 entry.expired += 1;
             }
             Step::Submit(actor, job) => {
@@ -232,6 +247,11 @@ impl Protocol {
                 Doing::Writing { job, command } => {
                     let applied = self.off.write(world, job, command, Some(actor));
                     self.answered(world, actor, job, command, applied);
+                }
+                Doing::Wishing(job, wish) => self.wished(world, job, wish),
+                Doing::Burying(job, attempt) => {
+                    self.off.delete_object(world, job, attempt);
+                    self.rest(world, actor);
                 }
                 _ => unreachable!(),
             },
@@ -272,7 +292,8 @@ impl Protocol {
                 }
             }
             Created::Existing => {
-                self.saw(Seen::KeyUsedTwice);
+                let is_deleted = world.jobs[job].tombstone.is_some();
+                self.saw(if is_deleted { Seen::KeyOfADeletedJob } else { Seen::KeyUsedTwice });
                 self.rest(world, actor);
             }
             Created::Refused => self.rest(world, actor),

@@ -34,6 +34,8 @@ const TWICE: Config = Config { copies: 1, ..ONE_CALL };
 const AGAIN: Config = Config { submissions: 2, ..ONE_CALL };
 const EXPIRES: Config = Config { expires: true, workers: 1, ..AGAIN };
 const TWO_JOBS: Config = Config { jobs: 2, submissions: 2, workers: 1, owner: false, ..ONE_CALL };
+const WISHES: Config = Config { wishes: 1, ..ONE_CALL };
+const WISHES_AGAIN: Config = Config { wishes: 1, granted: 2 * COST, ..AGAIN };
 const BOTH_PAID: Config = Config { granted: 2 * COST, ..TWO_JOBS };
 
 /// What a case finds.
@@ -160,6 +162,12 @@ guards! {
     // Every write leaves its own stamp, so an older one of ours is on no later state.
     stamp_and_state: [Guard::StateBesideTheStamp] in TWICE => Redundant;
     stamp_fresh_and_state: [Guard::FreshStamp, Guard::StateBesideTheStamp] in ONE_CALL => Breaks(CALLS);
+
+    // Live, or without a picture: its tokens are held for ever, or it shows what nobody has drawn.
+    publish_status: [Guard::PublishedIsDrawn] in WISHES => Breaks(MONEY);
+    delete_settled: [Guard::DeletedIsSettled] in WISHES => Breaks(MONEY);
+    tombstone_holds_the_key: [Guard::TombstoneHoldsTheKey] in WISHES_AGAIN => Breaks(ONE_JOB);
+    delete_record_before_picture: [Guard::RecordBeforeThePicture] in WISHES => Breaks(PICTURE);
 
     // The attempt or the hash: each of them tells two pictures apart.
     object_attempt: [Guard::AttemptInTheObjectsKey] in PLAIN => Redundant;

@@ -8,7 +8,7 @@ use crate::common::{Shown, seconds};
 use crate::guards::Write;
 use crate::known::Known;
 use crate::protocol::{Protocol, Seen};
-use crate::world::{Doing, Held, OWNER, SUBMITTERS, SWEEPERS, WORKERS, World, tick};
+use crate::world::{Doing, Held, OWNER, SUBMITTERS, SWEEPERS, WORKERS, Wish, World, tick};
 
 /// What may happen. Actors and jobs by their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(crate) enum Step {
     Sweep(usize, usize),
     SweepWaits(usize, usize),
     Cancel(usize),
+    Wish(usize, Wish),
     Write(usize),
     Double(usize),
     LateCopy,
@@ -59,7 +60,8 @@ impl Protocol {
         for job in jobs.filter(|_| self.config.expires && is_quiet) {
             let entry = &world.jobs[job];
             // Days later, when whoever worked on it has long gone.
-            if entry.record.is_some() && world.live(job).is_none() && entry.expired == 0 {
+            let is_over = entry.record.is_some() || entry.tombstone.is_some();
+            if is_over && world.live(job).is_none() && entry.expired == 0 {
                 steps.push(Step::Expire(job));
             }
         }
@@ -135,7 +137,10 @@ impl Protocol {
         match world.actors[actor] {
             Doing::Nothing if actor == OWNER => {
                 let may = |job: &usize| !world.owner_asked && world.live(*job).is_some();
-                steps.extend(jobs.filter(may).map(Step::Cancel));
+                steps.extend(jobs.clone().filter(may).map(Step::Cancel));
+                let may = |job: &usize| world.wishes > 0 && world.record(*job).is_some();
+                let wishes = [Wish::Publish, Wish::Unpublish, Wish::Delete];
+                steps.extend(jobs.filter(may).flat_map(|job| wishes.map(|wish| Step::Wish(job, wish))));
             }
             Doing::Nothing if SWEEPERS.contains(&actor) => {
                 jobs.for_each(|job| self.idle_sweeper(world, actor, job, steps));
@@ -157,6 +162,7 @@ impl Protocol {
                     steps.push(Step::Double(actor));
                 }
             }
+            Doing::Wishing(..) | Doing::Burying(..) => steps.push(Step::Write(actor)),
             Doing::Sending(_) => steps.extend([Step::Sent(actor), Step::SendFailed(actor)]),
         }
         if world.crashes > 0 && actor != OWNER && world.actors[actor] != Doing::Nothing {
@@ -169,7 +175,8 @@ impl Protocol {
         let all_settled = (0..self.config.jobs)
             .all(|job| world.record(job).is_some_and(|record| record.settlement().is_some()));
         let late_picture = |doing: &Doing| matches!(doing, Doing::Writing { command, .. } if Write::of(command) == Write::Capture);
-        let is_over = all_settled && !self.config.expires;
+        let is_wished = world.wishes > 0 || world.actors[OWNER] != Doing::Nothing;
+        let is_over = all_settled && !self.config.expires && !(self.config.wishes > 0 && is_wished);
         if is_over && world.actors.iter().any(late_picture) {
             self.saw(Seen::LatePictureRefused);
         }

@@ -4,14 +4,16 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use darkroom_core::job::{Job, Stage, Submission};
+use darkroom_core::job::{Job, Outcome, Settled, Stage, Submission};
+use darkroom_core::ledger::Settlement;
 use darkroom_core::lifecycle::{Command, Rejection};
+use darkroom_core::settled::{Publication, tombstone};
 use darkroom_core::time::Timestamp;
 
 use crate::common::{COST, Shown, image, seconds, stamp, submitted};
 use crate::guards::{Guard, Off, Write, has_status};
 use crate::known::Known;
-use crate::world::{Config, Fault, World, holds, named_attempt, tick};
+use crate::world::{Config, Fault, Wish, World, holds, named_attempt, tick};
 
 /// What a submission came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,9 @@ impl Off {
     /// The submission's transaction.
     pub(crate) fn create(self, world: &mut World, job: usize, by: Option<usize>, config: Config) -> Created {
         let existing = world.record(job);
+        if world.jobs[job].tombstone.is_some() && !self.has(Guard::TombstoneHoldsTheKey) {
+            return Created::Existing;
+        }
         if existing.is_some() && !self.has(Guard::JobAbsent) {
             let is_own = by.is_some() && world.jobs[job].op == by;
             return if is_own { Created::New } else { Created::Existing };
@@ -87,7 +92,47 @@ impl Off {
         let entry = &mut world.jobs[job];
         entry.lives += 1;
         (entry.record, entry.op) = (Some(new_job(world.now, config.deadline)), by);
+        entry.tombstone = None;
         Created::New
+    }
+
+    /// The write of an owner's wish: whether it was done.
+    pub(crate) fn wish(self, world: &mut World, job: usize, wish: Wish, by: Option<usize>) -> bool {
+        let Some(record) = world.record(job) else { return false };
+        let next = match wish {
+            Wish::Delete => {
+                let left = match tombstone(&record) {
+                    Ok(left) => left.settlement,
+                    Err(_) if self.has(Guard::DeletedIsSettled) => Settlement::Refunded,
+                    Err(_) => return false,
+                };
+                world.jobs[job].tombstone = Some(left);
+                None
+            }
+            Wish::Publish | Wish::Unpublish => {
+                let published = wish == Wish::Publish;
+                // What is known of a record here has neither a version nor a time of its own.
+                let (now, expires_at) = (Timestamp::EPOCH, tick(0));
+                let publication = Publication { published, version_seen: record.version, now, expires_at };
+                match publication.apply(&record, stamp(0)) {
+                    Ok(next) => Some(Known::job(next)),
+                    Err(_) if self.has(Guard::PublishedIsDrawn) => {
+                        Some(Known::job(forced(&record, published)))
+                    }
+                    Err(_) => return false,
+                }
+            }
+        };
+        let is_other = next.is_some_and(|next| next.settlement() != record.settlement());
+        world.faults.add(Fault::SettledJobWritten, is_other && record.settlement().is_some());
+        world.faults.add(Fault::NoJobAnyMore, is_other && record.settlement().is_none());
+        (world.jobs[job].record, world.jobs[job].op) = (next, by);
+        true
+    }
+
+    /// Deletes an attempt's picture, there or not.
+    pub(crate) fn delete_object(self, world: &mut World, job: usize, attempt: u32) {
+        world.jobs[job].objects[self.object_of(attempt)] = 0;
     }
 
     /// Puts an attempt's picture unless one lies under its key.
@@ -110,6 +155,13 @@ fn new_job(now: u64, deadline: u64) -> Known<Shown> {
     let order =
         darkroom_core::job::Order { created_at: tick(now), deadline_at: tick(now + deadline), ..order };
     Known::job(Job::submitted(Submission { id, user, order, op: stamp(0) }, seconds(60)))
+}
+
+/// A record that was published, whatever it was.
+fn forced(record: &Shown, published: bool) -> Job {
+    let outcome = Outcome::Drawn { image: image(1), drawn_by: "m".to_owned(), published };
+    let (finished_at, expires_at) = (tick(0), tick(0));
+    Job { stage: Stage::Settled(Settled { finished_at, expires_at, outcome }), ..Job::clone(record) }
 }
 
 /// What a write may not do, whatever condition let it pass.

@@ -55,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) inflight_max: u64,
     /// Whether settled records expire, so that their keys make new jobs.
     pub(crate) expires: bool,
+    /// How often the owner publishes a job, takes that back or deletes it, whatever its state: the store decides.
+    pub(crate) wishes: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +66,8 @@ pub(crate) struct World {
     pub(crate) account: Account,
     pub(crate) actors: [Doing; ACTORS],
     pub(crate) owner_asked: bool,
+    /// What the owner may still wish for.
+    pub(crate) wishes: u8,
     /// Submissions that were begun; deaths, copies and calls given back that are left.
     pub(crate) submissions: u8,
     pub(crate) crashes: u8,
@@ -77,6 +81,8 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub(crate) record: Option<Known<Shown>>,
+    /// What is left of a deleted one.
+    pub(crate) tombstone: Option<Settlement>,
     /// Whose write that is still going on has left its stamp on the record.
     pub(crate) op: Option<usize>,
     /// How often it was submitted.
@@ -122,6 +128,18 @@ pub(crate) enum Doing {
     Submitting(usize),
     /// Its message.
     Sending(usize),
+    /// The owner's wish.
+    Wishing(usize, Wish),
+    /// A deleted job's picture, by its attempt.
+    Burying(usize, u32),
+}
+
+/// What an owner does with a job that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Wish {
+    Publish,
+    Unpublish,
+    Delete,
 }
 
 /// A worker's copy of the job that it holds.
@@ -184,6 +202,7 @@ impl World {
             account: Account(Balance::default().grant(config.granted).unwrap()),
             actors: [Doing::Nothing; ACTORS],
             owner_asked: false,
+            wishes: config.wishes,
             submissions: 0,
             crashes: config.crashes,
             copies: config.copies,
@@ -253,7 +272,11 @@ impl World {
 /// The attempt that a worker believes to hold.
 pub(crate) fn held(worker: &Doing) -> Option<(usize, u32)> {
     match worker {
-        Doing::Nothing | Doing::Submitting(_) | Doing::Sending(_) => None,
+        Doing::Nothing
+        | Doing::Submitting(_)
+        | Doing::Sending(_)
+        | Doing::Wishing(..)
+        | Doing::Burying(..) => None,
         Doing::Counted { held, .. } | Doing::Calling(held) => Some((held.job, held.attempt)),
         Doing::Writing { job, command } => named_attempt(command).map(|attempt| (*job, attempt)),
     }

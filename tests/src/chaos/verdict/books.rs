@@ -16,7 +16,8 @@ pub(super) fn judge(found: &Found, faults: &mut Vec<String>) {
             .extend(entries(record).into_iter().chain(picture(record)).map(|fault| format!("{id}: {fault}")));
     }
     let mut spent: BTreeMap<&str, u64> = BTreeMap::new();
-    for record in found.records.values().filter(|record| record.status == Status::Draft) {
+    let is_drawn = |record: &&Record| matches!(record.status, Status::Draft | Status::Published);
+    for record in found.records.values().filter(is_drawn) {
         *spent.entry(&record.user).or_default() += record.cost;
     }
     for (user, granted) in &found.granted {
@@ -39,7 +40,7 @@ pub(super) fn judge(found: &Found, faults: &mut Vec<String>) {
 fn entries(record: &Record) -> Option<String> {
     let wanted = match record.status {
         Status::Pending | Status::Processing => None,
-        Status::Draft => Some(Settlement::Captured),
+        Status::Draft | Status::Published => Some(Settlement::Captured),
         Status::Failed | Status::Cancelled => Some(Settlement::Refunded),
     };
     let is_right = record.settlement == wanted && record.entries == wanted.into_iter().collect::<Vec<_>>();
@@ -49,10 +50,10 @@ fn entries(record: &Record) -> Option<String> {
     })
 }
 
-/// I6: a draft has its picture.
+/// I6: what was drawn has its picture.
 fn picture(record: &Record) -> Option<String> {
     match (&record.picture, record.status) {
-        (None, Status::Draft) => Some("is a draft without a picture".to_owned()),
+        (None, Status::Draft | Status::Published) => Some("is drawn and has no picture".to_owned()),
         (Some(picture), _) if picture.stored.as_ref() != Some(&picture.recorded) => {
             Some(format!("its picture is {:?} and should be {}", picture.stored, picture.recorded))
         }

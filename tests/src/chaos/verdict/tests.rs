@@ -247,7 +247,7 @@ fn books_are_judged() {
             let record = run.record("bob", "ended");
             (record.settlement, record.entries) = (Some(Settlement::Captured), vec![Settlement::Captured]);
         }),
-        ("is a draft without a picture", |run| run.record("alice", "drawn").picture = None),
+        ("is drawn and has no picture", |run| run.record("alice", "drawn").picture = None),
         ("its picture is None", |run| {
             run.record("alice", "drawn").picture.as_mut().unwrap().stored = None;
         }),

@@ -25,7 +25,7 @@ impl Choices {
     }
 
     /// A few moments only, so that equal, earlier and later all happen often.
-    fn moment(&mut self) -> Timestamp {
+    pub(crate) fn moment(&mut self) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000 + self.below(4) * 1_000)
     }
 
@@ -86,7 +86,11 @@ impl Choices {
             }),
             _ => {
                 let outcome = match self.below(3) {
-                    0 => Outcome::Draft { image: self.image(), drawn_by: "m".to_owned() },
+                    0 => Outcome::Drawn {
+                        image: self.image(),
+                        drawn_by: "m".to_owned(),
+                        published: self.below(2) == 0,
+                    },
                     1 => Outcome::Failed(self.failure()),
                     _ => Outcome::Cancelled,
                 };
@@ -106,6 +110,7 @@ impl Choices {
                 model: ModelName::parse("m").unwrap(),
                 shape: Shape { aspect_ratio: AspectRatio::R16x9, size: ImageSize::K1 },
                 conversation_id: None,
+                retry_of: None,
                 request_hash: "h".to_owned(),
                 cost: 3,
                 created_at: self.moment(),

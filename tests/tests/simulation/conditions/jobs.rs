@@ -121,7 +121,7 @@ async fn is_locked(writes: Writes, command: &str) -> anyhow::Result<()> {
     let (mut choices, mut number) = (Choices(20_261_130), 0);
     let mut fitting = 0;
     // Enough for each of a command's forms.
-    while fitting < 30 {
+    while fitting < 60 {
         let (job, command) = next(&mut choices, &mut number, command);
         if apply(&job, &command, Stamp::from_stored("op".to_owned())).is_err() {
             continue;

@@ -47,7 +47,7 @@ pub(super) async fn put_rich_balance(writes: &Writes) -> anyhow::Result<()> {
 fn refused(created: &Created) -> anyhow::Result<LedgerError> {
     match created {
         Created::Refused(error) => Ok(*error),
-        Created::New(_) | Created::Existing(_) => bail!("it was created"),
+        Created::New(_) | Created::Existing(_) | Created::Deleted(_) => bail!("it was created"),
     }
 }
 

@@ -18,6 +18,7 @@ use super::choices::new_job;
 use super::{Case, put};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+const TTL_DAYS: u64 = 1;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -54,7 +55,7 @@ async fn submitted(writes: &Writes, later: Duration, with: Option<&Value>) -> an
     let beside = Beside { long_prompt: None, metadata: with.as_ref(), expires_at };
     match writes.jobs.create(job, Some(beside), 9).await? {
         Created::New(job) => Ok(job),
-        Created::Existing(_) | Created::Refused(_) => bail!("not made"),
+        Created::Existing(_) | Created::Deleted(_) | Created::Refused(_) => bail!("not made"),
     }
 }
 
@@ -76,7 +77,7 @@ async fn patched(
     later: Duration,
 ) -> anyhow::Result<Patched> {
     let now = created_at(job).plus(later);
-    Ok(writes.jobs.patch_metadata(job, seen.clone(), &patch(with), now.plus(HOUR * 10), now).await?)
+    Ok(writes.jobs.patch_metadata(job, seen.clone(), &patch(with), TTL_DAYS, now).await?)
 }
 
 async fn are(writes: &Writes, job: &Job, version: u64, expected: &Value) -> anyhow::Result<JobMetadata> {

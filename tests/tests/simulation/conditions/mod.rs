@@ -7,6 +7,7 @@ mod ledger;
 mod metadata;
 mod mutation;
 mod pool;
+mod settled;
 
 use std::pin::Pin;
 
@@ -33,7 +34,8 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    [jobs::cases(), ledger::cases(), metadata::cases(), pool::cases()].into_iter().flatten().collect()
+    let cases = [jobs::cases(), settled::cases(), ledger::cases(), metadata::cases(), pool::cases()];
+    cases.into_iter().flatten().collect()
 }
 
 async fn put(writes: &Writes, job: &Job) -> anyhow::Result<()> {

@@ -66,7 +66,7 @@ fn every_write_of_the_handlers_is_a_case() {
     let scenarios = ALL.into_iter().map(|scenario| recorded(scenario).map(|(_, run)| run));
     for seen in scenarios.chain((0..20).map(run)) {
         let seen = seen.unwrap().seen;
-        // A long prompt and the metadata that a job comes with are put beside the condition of its record.
+        // What is kept beside a record is put, and deleted, beside the condition of its record.
         let beside = ["simulated-jobs BODY", "simulated-jobs META"];
         let unconditional: Vec<_> =
             seen.unconditional().into_iter().filter(|write| !beside.contains(&write.as_str())).collect();

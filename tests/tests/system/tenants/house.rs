@@ -11,9 +11,9 @@ use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_tests::stack::{Answer, TestStack};
 use serde_json::{Value, json};
 
-use super::rows::{Asked, Row};
+use super::rows::{Asked, Job, Row};
 
-/// Has tokens, a picture and a job that waits.
+/// Has tokens, a picture, a job that was cancelled and one that waits.
 pub(super) const OWNER: &str = "alice";
 /// Has a picture too, and no tokens left.
 pub(super) const OTHER: &str = "bob";
@@ -28,6 +28,8 @@ pub(super) struct House {
     dynamodb: Client,
     /// The owner's picture.
     pub(super) draft: String,
+    /// The owner's job that was cancelled.
+    cancelled: String,
     /// The owner's job that waits.
     pub(super) live: String,
     absent: String,
@@ -51,29 +53,50 @@ impl House {
         let others = stack.app.submit(OTHER, "k", &json!({"prompt": "a windmill"})).await?;
         stack.app.settled(OTHER, others.text("id")).await?;
         stack.system.stop_consuming(Duration::from_secs(5)).await;
+        let cancelled = stack.app.submit(OWNER, "the-third-key-of-the-owner", &order()).await?;
+        let cancelled = cancelled.text("id").to_owned();
+        stack.app.post(OWNER, &format!("/v1/jobs/{cancelled}/cancel")).await?;
         let live = stack.app.submit(OWNER, "the-second-key-of-the-owner", &order()).await?;
         let live = live.text("id").to_owned();
         let hash = drawn["image"]["sha256"].as_str().unwrap().to_owned();
-        let mut marks = vec![draft.clone(), live.clone(), hash, op_id.to_owned()];
+        let mut marks = vec![draft.clone(), cancelled.clone(), live.clone(), hash, op_id.to_owned()];
         marks
             .extend(["lighthouse", "talk-of-the-owner", "album-of-the-owner", "42424242"].map(str::to_owned));
         Ok(Self {
             dynamodb: Clients::new(&stack.system.running().access()).dynamodb,
             stack,
             draft,
+            cancelled,
             live,
             absent: JobId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
             marks,
         })
     }
 
-    /// A route's paths: for each of the owner's jobs where it names one, the live one last.
+    /// A route's paths: for each of the owner's jobs where it names one.
     pub(super) fn paths(&self, row: &Row) -> Vec<String> {
         if row.path.contains("{id}") {
-            [&self.draft, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
+            [&self.draft, &self.cancelled, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
         } else {
             vec![row.path.to_owned()]
         }
+    }
+
+    /// A route's path that its owner can have.
+    pub(super) fn owners_path(&self, row: &Row) -> String {
+        let id = match row.owners.0 {
+            Job::Draft => &self.draft,
+            Job::Cancelled => &self.cancelled,
+            Job::Live => &self.live,
+        };
+        row.path.replace("{id}", id)
+    }
+
+    /// Whether the owner's answer is as it should be, and shows what is the owner's.
+    pub(super) fn is_the_owners(&self, row: &Row, answer: &Answer) {
+        assert_eq!(answer.status, row.owners.1, "{}: {}", row.route, answer.body);
+        let is_shown = answer.status == 204 || !self.marks_in(answer).is_empty();
+        assert!(is_shown, "{}: {}", row.route, answer.body);
     }
 
     /// A route's path for a job that nobody has.

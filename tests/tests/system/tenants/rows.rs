@@ -31,6 +31,19 @@ pub(super) struct Row {
     method: &'static str,
     pub(super) path: &'static str,
     pub(super) shows: Shows,
+    /// Which of the owner's jobs takes it, and what is answered.
+    pub(super) owners: (Job, u16),
+}
+
+/// The owner's jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Has a picture.
+    Draft,
+    /// Was cancelled, so its tokens are back.
+    Cancelled,
+    /// Waits.
+    Live,
 }
 
 const fn row(
@@ -40,15 +53,29 @@ const fn row(
     path: &'static str,
     shows: Shows,
 ) -> Row {
-    Row { route, function, method, path, shows }
+    Row { route, function, method, path, shows, owners: (Job::Live, 200) }
 }
 
-pub(super) const ROWS: [Row; 10] = [
+impl Row {
+    const fn owners(self, job: Job, status: u16) -> Self {
+        Self { owners: (job, status), ..self }
+    }
+}
+
+/// In an order in which the owner can have all of it.
+pub(super) const ROWS: [Row; 15] = [
     row("POST /v1/jobs", "submit", "POST", "/v1/jobs", Shows::Made),
     row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
     row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
     row("POST /v1/jobs/{id}/cancel", "api", "POST", "/v1/jobs/{id}/cancel", Shows::OneJob),
     row("PATCH /v1/jobs/{id}/metadata", "api", "PATCH", "/v1/jobs/{id}/metadata", Shows::OneJob),
+    row("POST /v1/jobs/{id}/publish", "api", "POST", "/v1/jobs/{id}/publish", Shows::OneJob)
+        .owners(Job::Draft, 200),
+    row("POST /v1/jobs/{id}/unpublish", "api", "POST", "/v1/jobs/{id}/unpublish", Shows::OneJob)
+        .owners(Job::Draft, 200),
+    row("POST /v1/jobs/{id}/retry", "submit", "POST", "/v1/jobs/{id}/retry", Shows::OneJob)
+        .owners(Job::Cancelled, 202),
+    row("DELETE /v1/jobs/{id}", "api", "DELETE", "/v1/jobs/{id}", Shows::OneJob).owners(Job::Cancelled, 204),
     row("GET /v1/account", "api", "GET", "/v1/account", Shows::CallersOwn),
     row("GET /v1/account/entries", "api", "GET", "/v1/account/entries", Shows::CallersOwn),
     row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),

@@ -112,6 +112,7 @@ pub(crate) fn submitted(deadline_seconds: u64) -> Job {
                 model: ModelName::parse("darkroom-local").unwrap(),
                 shape: Shape { aspect_ratio: AspectRatio::R16x9, size: ImageSize::K1 },
                 conversation_id: None,
+                retry_of: None,
                 request_hash: "h".to_owned(),
                 cost: COST,
                 created_at: at(0),
@@ -175,7 +176,11 @@ pub(crate) fn settled(outcome: Outcome) -> Stage {
 }
 
 pub(crate) fn drawn() -> Outcome {
-    Outcome::Draft { image: image(1), drawn_by: "painter-1".to_owned() }
+    Outcome::Drawn { image: image(1), drawn_by: "painter-1".to_owned(), published: false }
+}
+
+pub(crate) fn published() -> Outcome {
+    Outcome::Drawn { image: image(1), drawn_by: "painter-1".to_owned(), published: true }
 }
 
 /// A job in the hands of a worker, as it is seen now.
@@ -228,7 +233,7 @@ fn reasons() -> impl Strategy<Value = WaitReason> {
 }
 
 pub(crate) fn outcomes() -> impl Strategy<Value = Outcome> {
-    prop_oneof![Just(drawn()), Just(Outcome::Failed(failure())), Just(Outcome::Cancelled)]
+    prop_oneof![Just(drawn()), Just(published()), Just(Outcome::Failed(failure())), Just(Outcome::Cancelled)]
 }
 
 pub(crate) fn live_stages() -> impl Strategy<Value = Stage> {
