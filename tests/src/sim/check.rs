@@ -12,6 +12,7 @@ use darkroom_core::job::{Job, Outcome, Processing, Settled, Stage, Status, Tombs
 use darkroom_core::limits::{CALLS_MAX, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
 use darkroom_core::time::Timestamp;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::process::Process;
@@ -234,8 +235,8 @@ impl Check {
     fn of_what_lies_beside(&self, records: &Records) -> Vec<String> {
         let mut found = Vec::new();
         for item in self.stores.tables().items(&self.jobs_table) {
-            let text = |name: &str, kind: &str| item[name][kind].as_str().unwrap_or_default();
-            let (id, sort_key, ttl) = (text("pk", "S"), text("sk", "S"), text("ttl", "N"));
+            let text = |at: &str| item.pointer(at).and_then(Value::as_str).unwrap_or_default();
+            let (id, sort_key, ttl) = (text("/pk/S"), text("/sk/S"), text("/ttl/N"));
             if sort_key == "JOB" {
                 continue;
             }
