@@ -217,13 +217,13 @@ async fn metadata_are_kept_as_long_as_a_published_job_and_go_with_a_deleted_one(
     for id in [&with, &without] {
         assert_eq!(stack.app.settled("alice", id).await?["status"], "draft");
     }
-    let wish = async |id: &str, wish: &str| {
+    let ask = async |id: &str, wish: &str| {
         let answer = stack.app.post("alice", &format!("/v1/jobs/{id}/{wish}")).await?;
         assert_eq!(answer.status, 200, "{}", answer.body);
         anyhow::Ok(answer)
     };
     let first = tag(&stack, &with).await?;
-    let published = wish(&with, "publish").await?;
+    let published = ask(&with, "publish").await?;
     assert_eq!(published.body["metadata"], json!({"a": 1}), "its answer shows them");
     let kept = outlives_its_record(&stack, &with, &["BODY", "META"]).await?;
     let second = tag(&stack, &with).await?;
@@ -232,11 +232,11 @@ async fn metadata_are_kept_as_long_as_a_published_job_and_go_with_a_deleted_one(
     assert_eq!(outlives_its_record(&stack, &with, &["BODY", "META"]).await?, kept);
     let third = tag(&stack, &with).await?;
     assert!(first != second && second != third && first != third, "{first} {second} {third}");
-    wish(&with, "unpublish").await?;
+    ask(&with, "unpublish").await?;
     assert!(outlives_its_record(&stack, &with, &["BODY", "META"]).await? < kept);
 
     // Nothing is there to be kept, and then the first are made.
-    wish(&without, "publish").await?;
+    ask(&without, "publish").await?;
     assert_eq!(ttl(&stack, &without, "META").await?, None, "nothing was made");
     assert_eq!(stack.app.patch("alice", &without, &json!({"c": 3})).await?.status, 200);
     outlives_its_record(&stack, &without, &["META"]).await?;
