@@ -12,6 +12,7 @@ use darkroom_core::job::{Job, Outcome, Processing, Settled, Stage, Status, Tombs
 use darkroom_core::limits::{CALLS_MAX, SLOT_WAIT_MAX};
 use darkroom_core::model::ProviderName;
 use darkroom_core::time::Timestamp;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::process::Process;
@@ -28,6 +29,8 @@ const LAST_SLOT: Duration = Duration::from_secs(SLOT_WAIT_MAX.as_secs() + 2);
 /// Looks at the stores after every write, and whenever a call arrives.
 pub(crate) struct Check {
     jobs: JobTable,
+    /// Its name.
+    jobs_table: String,
     ledger: LedgerTable,
     keys: KeyTable,
     stores: Arc<Stores>,
@@ -55,9 +58,10 @@ struct Seen {
 
 impl Check {
     pub(crate) fn new(own: &Writes, stores: Arc<Stores>, skew: Duration) -> Self {
-        let Writes { jobs, ledger, keys, .. } = own;
+        let Writes { jobs, ledger, keys, names, .. } = own;
         Self {
             jobs: jobs.clone(),
+            jobs_table: names.jobs.clone(),
             ledger: ledger.clone(),
             keys: keys.clone(),
             stores,
@@ -174,6 +178,7 @@ impl Check {
         );
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         found.extend(self.of_deleted(&records, &mut seen));
+        found.extend(self.of_what_lies_beside(&records));
         for job in records.jobs {
             if seen.jobs.get(job.id.as_str()) == Some(&job) {
                 continue;
@@ -221,6 +226,26 @@ impl Check {
             let picture = job.image().and_then(|image| self.stores.picture(&image.key));
             if image_key.is_none() && seen.buried.insert(id.to_string()) && picture.is_some() {
                 found.push(format!("{id} is deleted, and its picture is there"));
+            }
+        }
+        found
+    }
+
+    /// What is wrong beside the records: it outlives each, and beside a tombstone there is nothing.
+    fn of_what_lies_beside(&self, records: &Records) -> Vec<String> {
+        let mut found = Vec::new();
+        for item in self.stores.tables().items(&self.jobs_table) {
+            let text = |at: &str| item.pointer(at).and_then(Value::as_str).unwrap_or_default();
+            let (id, sort_key, ttl) = (text("/pk/S"), text("/sk/S"), text("/ttl/N"));
+            if sort_key == "JOB" {
+                continue;
+            }
+            match records.jobs.iter().find(|job| job.id.as_str() == id).map(|job| &job.stage) {
+                Some(Stage::Settled(Settled { expires_at, .. }))
+                    if ttl.parse().is_ok_and(|ttl: u64| ttl > expires_at.as_seconds()) => {}
+                Some(Stage::Pending(_) | Stage::Processing(_)) => {}
+                Some(Stage::Settled(_)) => found.push(format!("{id} outlives its {sort_key}")),
+                None => found.push(format!("{sort_key} of {id}, which is no job")),
             }
         }
         found

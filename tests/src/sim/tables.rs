@@ -134,6 +134,14 @@ impl Tables {
         Ok(())
     }
 
+    /// Every item of a table.
+    pub(crate) fn items(&self, table: &str) -> Vec<Value> {
+        let body = json!({"TableName": table, "ConsistentRead": true}).to_string();
+        let (_, answer) = self.engine.answer("Scan", body.as_bytes());
+        let answer = serde_json::from_str::<Value>(&answer).unwrap_or_default();
+        answer["Items"].as_array().cloned().unwrap_or_default()
+    }
+
     fn done(&self, call: &Call) -> Answer {
         let Some(late) = &self.indexes else { return answer(&self.engine, call) };
         let mut late = late.lock().unwrap_or_else(PoisonError::into_inner);

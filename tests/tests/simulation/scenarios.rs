@@ -395,12 +395,12 @@ pub(crate) const PROVIDER_DOWN: Scenario = Scenario {
     ..DRAWN
 };
 
-/// Two jobs, one of them with a prompt that is kept beside its record.
+/// Two jobs, one of them with a prompt and metadata that are kept beside its record.
 async fn submit_two(world: &World) -> anyhow::Result<[String; 2]> {
     world.grant("alice", 10).await?;
     let short = submit(world, "k", LOCAL, DEADLINE).await?;
-    let body =
-        json!({"prompt": "a lighthouse ".repeat(60), "model": LOCAL, "deadline_seconds": DEADLINE.as_secs()});
+    let body = json!({"prompt": "a lighthouse ".repeat(60), "model": LOCAL, "metadata": {"of": "long"},
+                      "deadline_seconds": DEADLINE.as_secs()});
     Ok([short, world.client("alice").submit("long", &body).await?])
 }
 
@@ -432,6 +432,15 @@ pub(crate) const PUBLISHED: Scenario = Scenario {
                 let status = world.client("alice").publish(id, published).await?;
                 ensure!(status == 200, "{status}");
             }
+            // Which of the two is first: what is made beside the record is kept as long as that.
+            let alice = world.client("alice");
+            let patch = json!({"seen": true});
+            let (unpublished, patched) =
+                join(alice.publish(&ids[0], false), alice.patch(&ids[0], &patch)).await;
+            ensure!(unpublished? == 200 && patched?["metadata"]["seen"] == true, "lost");
+            let (published, patched) = join(alice.publish(&ids[0], true), alice.patch(&ids[1], &patch)).await;
+            ensure!(published? == 200, "not published");
+            ensure!(patched?["metadata"] == json!({"of": "long", "seen": true}), "lost");
             Ok(())
         })
     },
@@ -441,9 +450,14 @@ pub(crate) const PUBLISHED: Scenario = Scenario {
 };
 
 async fn delete_both(world: &World, ids: [String; 2]) -> anyhow::Result<()> {
+    let alice = world.client("alice");
     for id in &ids {
-        let status = world.client("alice").delete(id).await?;
+        // A patch is taken before, or finds no job.
+        let late = json!({"late": true});
+        let (status, _) = join(alice.delete(id), alice.patch(id, &late)).await;
+        let status = status?;
         ensure!(status == 204, "{status}");
+        ensure!(alice.patch(id, &json!({"later": true})).await.is_err(), "a deleted job has metadata");
     }
     Ok(())
 }
@@ -470,6 +484,9 @@ pub(crate) const RETRIED: Scenario = Scenario {
                 let retry = world.client("alice").retry(id).await?;
                 let again = world.client("alice").retry(id).await?;
                 ensure!(retry == again, "two retries of one job: {retry} and {again}");
+                let (job, of) =
+                    (world.client("alice").show(&retry).await?, world.client("alice").show(id).await?);
+                ensure!(job["metadata"] == of["metadata"], "{} of {}", job["metadata"], of["metadata"]);
             }
             Ok(())
         })

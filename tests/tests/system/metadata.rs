@@ -194,6 +194,106 @@ async fn of_fifty_patches_at_once_none_is_lost() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What lies beside a record is kept a day longer.
+async fn outlives_its_record(stack: &TestStack, id: &str, sort_keys: &[&str]) -> anyhow::Result<u64> {
+    let record = ttl(stack, id, "JOB").await?.expect("it is settled");
+    for sort_key in sort_keys {
+        assert_eq!(ttl(stack, id, sort_key).await?, Some(record + 86_400), "{sort_key}");
+    }
+    Ok(record)
+}
+
+async fn tag(stack: &TestStack, id: &str) -> anyhow::Result<String> {
+    Ok(stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.header("etag").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_are_kept_as_long_as_a_published_job_and_go_with_a_deleted_one() -> anyhow::Result<()> {
+    let stack = TestStack::start().await?;
+    stack.grant("alice", 2).await?;
+    let body = json!({"prompt": "x".repeat(513), "metadata": {"a": 1}});
+    let with = stack.app.submit("alice", "with", &body).await?.text("id").to_owned();
+    let without = stack.app.submit("alice", "without", &json!({"prompt": "x"})).await?.text("id").to_owned();
+    for id in [&with, &without] {
+        assert_eq!(stack.app.settled("alice", id).await?["status"], "draft");
+    }
+    let ask = async |id: &str, wish: &str| {
+        let answer = stack.app.post("alice", &format!("/v1/jobs/{id}/{wish}")).await?;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        anyhow::Ok(answer)
+    };
+    let first = tag(&stack, &with).await?;
+    let published = ask(&with, "publish").await?;
+    assert_eq!(published.body["metadata"], json!({"a": 1}), "its answer shows them");
+    let kept = outlives_its_record(&stack, &with, &["BODY", "META"]).await?;
+    let second = tag(&stack, &with).await?;
+    // Those that are there keep their time.
+    assert_eq!(stack.app.patch("alice", &with, &json!({"b": 2})).await?.body["status"], "published");
+    assert_eq!(outlives_its_record(&stack, &with, &["BODY", "META"]).await?, kept);
+    let third = tag(&stack, &with).await?;
+    assert!(first != second && second != third && first != third, "{first} {second} {third}");
+    ask(&with, "unpublish").await?;
+    assert!(outlives_its_record(&stack, &with, &["BODY", "META"]).await? < kept);
+
+    // Nothing is there to be kept, and then the first are made.
+    ask(&without, "publish").await?;
+    assert_eq!(ttl(&stack, &without, "META").await?, None, "nothing was made");
+    assert_eq!(stack.app.patch("alice", &without, &json!({"c": 3})).await?.status, 200);
+    outlives_its_record(&stack, &without, &["META"]).await?;
+
+    for id in [&with, &without] {
+        let path = format!("/v1/jobs/{id}");
+        // Whoever comes first: nothing lies beside what is left.
+        let patches = (0..10).map(|number| {
+            let (app, id) = (stack.app.clone(), id.clone());
+            tokio::spawn(async move { app.patch("alice", &id, &json!({"late": number})).await })
+        });
+        let patches: Vec<_> = patches.collect();
+        assert_eq!(stack.app.delete("alice", &path).await?.status, 204);
+        for patch in patches {
+            let answer = patch.await??;
+            let is_gone = (answer.status, answer.text("code")) == (404, "not_found");
+            assert!(answer.status == 200 || is_gone, "{}", answer.body);
+        }
+        let late = stack.app.patch("alice", id, &json!({"later": 1})).await?;
+        assert_eq!((late.status, late.text("code")), (404, "not_found"), "{}", late.body);
+        for sort_key in ["BODY", "META"] {
+            assert_eq!(ttl(&stack, id, sort_key).await?, None, "{sort_key} beside a tombstone");
+        }
+    }
+    stack.finish().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_carries_the_metadata_of_the_job_that_it_tries_again() -> anyhow::Result<()> {
+    let mut stack = TestStack::start().await?;
+    stack.grant("alice", 1).await?;
+    stack.system.stop_consuming(Duration::from_secs(5)).await;
+    let body = json!({"prompt": "x", "metadata": {"album": "dusk", "draft": 1}});
+    let id = stack.app.submit("alice", "k", &body).await?.text("id").to_owned();
+    stack.app.post("alice", &format!("/v1/jobs/{id}/cancel")).await?;
+    // As they are now, not as they came.
+    stack.app.patch("alice", &id, &json!({"draft": null, "again": true})).await?;
+    let expected = json!({"album": "dusk", "again": true});
+    let path = format!("/v1/jobs/{id}/retry");
+    let retry = stack.app.post("alice", &path).await?;
+    assert_eq!((retry.status, &retry.body["metadata"]), (202, &expected), "{}", retry.body);
+    let again = retry.text("id").to_owned();
+    assert_eq!(stack.app.get("alice", &format!("/v1/jobs/{again}")).await?.body["metadata"], expected);
+    // Each has its own from then on, and what is compared is what was asked for.
+    stack.app.patch("alice", &id, &json!({"of": "the first"})).await?;
+    stack.app.patch("alice", &again, &json!({"of": "the second"})).await?;
+    let replayed = stack.app.post("alice", &path).await?;
+    let own = json!({"album": "dusk", "again": true, "of": "the second"});
+    assert_eq!((replayed.status, replayed.header("idempotent-replayed")), (202, "true"), "{}", replayed.body);
+    assert_eq!((replayed.text("id"), &replayed.body["metadata"]), (again.as_str(), &own));
+    stack.system.start_consuming()?;
+    stack.app.settled("alice", &again).await?;
+    stack.finish().await?;
+    Ok(())
+}
+
 fn refused_patches() -> Vec<(Vec<u8>, u16, &'static str, Value)> {
     let body = |value: Value| value.to_string().into_bytes();
     let at = |pointer: &str| json!(pointer);

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use darkroom_aws::{Beside, Created, Patched};
+use darkroom_aws::{Beside, Created, Deleted, Patched};
 use darkroom_core::id::{Stamp, UserId};
-use darkroom_core::job::Job;
+use darkroom_core::job::{Job, Outcome, Settled, Stage};
 use darkroom_core::lifecycle::{Command, End};
 use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::metadata::{JobMetadata, Metadata, MetadataPatch};
@@ -24,6 +24,8 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("first metadata", the_first_are_made_once),
         Case::new("metadata of a job that is over", the_first_are_made_until_the_record_expires),
+        Case::new("metadata of a published job", the_first_are_kept_longer_than_the_record),
+        Case::new("metadata of a deleted job", none_are_made_beside_a_tombstone),
         Case::new("metadata of an absent job", none_are_made_without_the_record),
         Case::new("metadata changed", each_change_names_the_version_it_has_seen),
         Case::new("metadata of another submission", one_submission_s_are_none_of_another_s),
@@ -115,6 +117,55 @@ async fn the_first_are_made_until_the_record_expires(writes: Writes) -> anyhow::
         "it has not"
     );
     are(&writes, &job, 1, &json!({"a": 1})).await?;
+    Ok(())
+}
+
+/// Who has read the record before it was published finds it kept for longer.
+async fn the_first_are_kept_longer_than_the_record(writes: Writes) -> anyhow::Result<()> {
+    for (minutes, days) in [(0, 400), (1, 2), (2, 1)] {
+        let job = submitted(&writes, HOUR * (500 + minutes), None).await?;
+        let expires_at = created_at(&job).plus(HOUR * 24 * days);
+        let end = Settled { finished_at: created_at(&job), expires_at, outcome: Outcome::Cancelled };
+        put(&writes, &Job { stage: Stage::Settled(end), ..job.clone() }).await?;
+        let made = patched(&writes, &job, &JobMetadata::default(), json!({"a": 1}), Duration::ZERO).await?;
+        ensure!(is_applied(&made), "beside a record of {days} days");
+        are(&writes, &job, 1, &json!({"a": 1})).await?;
+        let read = writes.clients.dynamodb.get_item().table_name(&writes.names.jobs);
+        let key = read.key("pk", super::text(job.id.as_str())).key("sk", super::text("META"));
+        let item = key.send().await?.item.expect("metadata");
+        let ttl: u64 = item["ttl"].as_n().expect("a number").parse()?;
+        ensure!(ttl > expires_at.as_seconds(), "{ttl} beside a record of {days} days");
+        // Its key is free for the next.
+        let gone = Job {
+            stage: Stage::Settled(Settled { expires_at: created_at(&job), ..settled_of(&job) }),
+            ..job
+        };
+        put(&writes, &gone).await?;
+    }
+    Ok(())
+}
+
+fn settled_of(job: &Job) -> Settled {
+    Settled { finished_at: created_at(job), expires_at: created_at(job), outcome: Outcome::Cancelled }
+}
+
+/// Who has read the job before it was deleted makes nothing beside what is left of it, whatever was seen.
+async fn none_are_made_beside_a_tombstone(writes: Writes) -> anyhow::Result<()> {
+    for (hours, with) in [(700, None), (800, Some(json!({"b": 2})))] {
+        let job = submitted(&writes, HOUR * hours, with.as_ref()).await?;
+        let seen = writes.jobs.metadata(&job).await?;
+        let expires_at = created_at(&job).plus(HOUR);
+        let over = Job { stage: Stage::Settled(Settled { expires_at, ..settled_of(&job) }), ..job.clone() };
+        put(&writes, &over).await?;
+        let deleted = writes.jobs.delete(&over, &Stamp::from_stored("delete".to_owned())).await?;
+        ensure!(matches!(deleted, Deleted::Done(_)), "not deleted");
+        ensure!(writes.jobs.get_with_metadata(&job.id).await?.is_none(), "it is no job");
+        for seen in [seen, JobMetadata::default()] {
+            let made = patched(&writes, &job, &seen, json!({"a": 1}), Duration::ZERO).await?;
+            ensure!(matches!(made, Patched::Absent), "there is a tombstone");
+            are(&writes, &job, 0, &json!({})).await?;
+        }
+    }
     Ok(())
 }
 

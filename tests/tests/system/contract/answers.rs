@@ -14,14 +14,15 @@ use darkroom_tests::stack::{Answer, PATIENCE, TestStack};
 use serde_json::{Value, json};
 
 use super::routers::{Refusing, Routers};
+use super::settled;
 
 /// A model without keys: its jobs fail.
-const KEYLESS: &str = "gemini-3-pro-image";
-const RETIRED: &str = "gpt-image-2";
+pub(super) const KEYLESS: &str = "gemini-3-pro-image";
+pub(super) const RETIRED: &str = "gpt-image-2";
 const INFLIGHT_MAX: &str = "2";
 
 /// What was answered so far.
-struct Seen<'a> {
+pub(super) struct Seen<'a> {
     document: &'a Document,
     kinds: BTreeSet<Kind>,
 }
@@ -39,7 +40,13 @@ impl Seen<'_> {
     }
 
     /// The same, of an answer that is to have this status and code.
-    fn see_as(&mut self, route: &str, answer: &Answer, status: u16, code: &str) -> anyhow::Result<()> {
+    pub(super) fn see_as(
+        &mut self,
+        route: &str,
+        answer: &Answer,
+        status: u16,
+        code: &str,
+    ) -> anyhow::Result<()> {
         assert_eq!((answer.status, answer.text("code")), (status, code), "{route}: {}", answer.body);
         self.see(route, answer)
     }
@@ -62,7 +69,10 @@ async fn every_answer_is_as_described_and_all_that_is_described_is_answered() ->
     open_breaker(&stack).await?;
     of_every_route(&mut seen, &stack).await?;
     of_submissions(&mut seen, &stack).await?;
+    settled::of_an_open_breaker(&mut seen, &stack).await?;
     of_jobs(&mut seen, &stack).await?;
+    settled::of_jobs(&mut seen, &stack).await?;
+    settled::of_patches(&mut seen, &stack).await?;
     of_waiting_jobs(&mut seen, &mut stack).await?;
     of_broken_stores(&mut seen).await?;
     stack.finish().await?;
@@ -249,6 +259,11 @@ async fn of_waiting_jobs(seen: &mut Seen<'_>, stack: &mut TestStack) -> anyhow::
     }
     let refused = app.submit("alice", "too many", &json!({"prompt": "x"})).await?;
     seen.see_as("POST /v1/jobs", &refused, 429, "too_many_inflight")?;
+    let failed = app.submit("alice", "fails", &json!({"prompt": "x", "model": KEYLESS})).await?;
+    let retry = app.post("alice", &format!("/v1/jobs/{}/retry", failed.text("id"))).await?;
+    seen.see_as("POST /v1/jobs/{id}/retry", &retry, 429, "too_many_inflight")?;
+    let alive = app.delete("alice", &paths[0]).await?;
+    seen.see_as("DELETE /v1/jobs/{id}", &alive, 409, "wrong_state")?;
     for path in &paths {
         let shown = app.get("alice", path).await?;
         assert!(shown.body["queue_position"].is_u64(), "{}", shown.body);
