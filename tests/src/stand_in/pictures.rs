@@ -1,18 +1,20 @@
 //! Pictures of a wanted size and file length: a few, made once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
 /// The pictures made so far, in base64. Thousands of simulated runs share them.
-static MADE: Mutex<Option<HashMap<((u32, u32), usize), Bytes>>> = Mutex::new(None);
+static MADE: Mutex<BTreeMap<Wanted, Bytes>> = Mutex::new(BTreeMap::new());
+
+/// Width and height, and the file's length.
+type Wanted = ((u32, u32), usize);
 
 /// The base64 of a PNG of this width and height whose file is `length` bytes long, give or take the format's own few.
 pub(crate) fn picture(size: (u32, u32), length: usize) -> Bytes {
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let picture = made
-        .get_or_insert_default()
         .entry((size, length))
         .or_insert_with(|| Bytes::from(data_encoding::BASE64.encode(&file(size, length)).into_bytes()));
     picture.clone()
