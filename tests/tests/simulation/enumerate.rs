@@ -10,8 +10,9 @@ use darkroom_tests::sim::{Fault, Plan, Planned, Step};
 use crate::random::seeds_or;
 use crate::scenarios::{
     ALL, BLOCKED, CANCELLED_CALLING, CANCELLED_WAITING, CANCELLED_WORKER_DIED, DEAD_KEY, DRAWN, FAILED_ONCE,
-    FIRST_REFUSED, LONG_PROMPT, NETWORK, NETWORK_WORKER_DIED, NEVER_SENT, NO_KEY, NO_QUOTA, NOBODY_DRAWS,
-    PROVIDER_DOWN, REFUSED_ONCE, SEND_FAILED, Scenario, WORKER_DIED, WORKERS_DIE,
+    FIRST_REFUSED, LONG_PROMPT, NETWORK, NETWORK_CANCELLED_WORKER_DIED, NETWORK_WORKER_DIED,
+    NETWORK_WORKERS_DIE, NEVER_SENT, NO_KEY, NO_QUOTA, NOBODY_DRAWS, PROVIDER_DOWN, REFUSED_ONCE,
+    SEND_FAILED, Scenario, WORKER_DIED, WORKERS_DIE,
 };
 use crate::{Run, is_proof, random, settings, simulate};
 
@@ -148,6 +149,8 @@ each! {
     a_job_with_a_long_prompt_is_drawn: LONG_PROMPT,
     a_job_is_drawn_over_the_network: NETWORK,
     a_job_whose_worker_died_after_a_sign_of_life_is_drawn: NETWORK_WORKER_DIED,
+    a_job_whose_worker_died_after_a_sign_of_life_is_cancelled: NETWORK_CANCELLED_WORKER_DIED,
+    a_job_whose_workers_all_die_after_a_sign_of_life_is_refunded: NETWORK_WORKERS_DIE,
     a_job_whose_first_call_was_refused_is_drawn_with_another_key: REFUSED_ONCE,
     a_job_whose_first_call_failed_is_drawn_after_a_pause: FAILED_ONCE,
     a_job_that_the_provider_refuses_is_refunded: BLOCKED,

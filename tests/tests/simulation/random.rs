@@ -173,10 +173,13 @@ fn nothing_is_lost_or_paid_twice_whatever_the_seed() {
     assert!(total.failures.is_empty(), "{}", total.failures.join("\n"));
     // Of few seeds nothing can be asked.
     if seeds().count() >= 100 {
+        let at_least = seeds().count() / 100;
         for status in ["draft", "failed", "cancelled"] {
-            assert!(total.statuses.get(status).is_some_and(|jobs| *jobs >= 20), "too few jobs were {status}");
+            let jobs = total.statuses.get(status).copied().unwrap_or_default();
+            assert!(jobs >= at_least, "{jobs} jobs were {status}");
         }
-        assert!(total.faults.len() == 11 && total.probes >= 10, "something did not happen");
+        let probes = usize::try_from(total.probes).unwrap();
+        assert!(total.faults.len() == 11 && probes >= at_least, "something did not happen");
     }
 }
 

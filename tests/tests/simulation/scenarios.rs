@@ -27,7 +27,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 20] = [
+pub(crate) const ALL: [&Scenario; 22] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
@@ -40,6 +40,8 @@ pub(crate) const ALL: [&Scenario; 20] = [
     &NO_KEY,
     &NETWORK,
     &NETWORK_WORKER_DIED,
+    &NETWORK_CANCELLED_WORKER_DIED,
+    &NETWORK_WORKERS_DIE,
     &REFUSED_ONCE,
     &FAILED_ONCE,
     &BLOCKED,
@@ -215,6 +217,35 @@ pub(crate) const FAILED_ONCE: Scenario = Scenario {
 pub(crate) const NETWORK_WORKER_DIED: Scenario = Scenario {
     name: "network, worker died",
     base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
+    ..NETWORK
+};
+
+/// The same, and its owner asks to end it before the sweeper finds it.
+pub(crate) const NETWORK_CANCELLED_WORKER_DIED: Scenario = Scenario {
+    name: "network, cancelled, worker died",
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            let id = submit(world, "k", MODEL, DEADLINE).await?;
+            world.pass(Duration::from_secs(30)).await;
+            world.client("alice").cancel(&id).await.map(drop)
+        })
+    },
+    expected: &[Status::Cancelled],
+    ..NETWORK_WORKER_DIED
+};
+
+/// Every worker dies so: after the last one nothing is left for the job.
+pub(crate) const NETWORK_WORKERS_DIE: Scenario = Scenario {
+    name: "network, workers die",
+    run: |world| {
+        Box::pin(async {
+            world.always("worker: PutObject", Fault::KilledBefore);
+            with_two_projects(world, 10).await?;
+            submit(world, "k", MODEL, Duration::from_secs(1_500)).await.map(drop)
+        })
+    },
+    expected: &[Status::Failed],
     ..NETWORK
 };
 
