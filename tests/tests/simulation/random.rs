@@ -37,6 +37,9 @@ fn seeds() -> Range<u64> {
     seeds_or(if is_proof() { SEEDS_OF_A_PROOF } else { SEEDS })
 }
 
+/// The deadline of a job that is soon over.
+const SHORT_DEADLINE: Duration = Duration::from_secs(45);
+
 /// Some time below this, by the run's seed.
 fn some(time: Duration) -> Duration {
     time.mul_f64(random_fraction())
@@ -65,10 +68,12 @@ async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
     for number in 0..3 {
         world.pass(some(Duration::from_secs(30))).await;
         let model = if random_fraction() < 0.95 { MODEL } else { "darkroom-local" };
+        // Some have to be drawn while faults last, or not at all.
+        let deadline = if random_fraction() < 0.8 { DEADLINE } else { SHORT_DEADLINE };
         let body = json!({
             "prompt": format!("{user} {number}"),
             "model": model,
-            "deadline_seconds": DEADLINE.as_secs(),
+            "deadline_seconds": deadline.as_secs(),
         });
         let id = match world.client(user).submit(&format!("k{number}"), &body).await {
             Ok(id) => id,
@@ -173,13 +178,10 @@ fn nothing_is_lost_or_paid_twice_whatever_the_seed() {
     assert!(total.failures.is_empty(), "{}", total.failures.join("\n"));
     // Of few seeds nothing can be asked.
     if seeds().count() >= 100 {
-        let at_least = seeds().count() / 100;
         for status in ["draft", "failed", "cancelled"] {
-            let jobs = total.statuses.get(status).copied().unwrap_or_default();
-            assert!(jobs >= at_least, "{jobs} jobs were {status}");
+            assert!(total.statuses.get(status).is_some_and(|jobs| *jobs >= 20), "too few jobs were {status}");
         }
-        let probes = usize::try_from(total.probes).unwrap();
-        assert!(total.faults.len() == 11 && probes >= at_least, "something did not happen");
+        assert!(total.faults.len() == 11 && total.probes >= 10, "something did not happen");
     }
 }
 

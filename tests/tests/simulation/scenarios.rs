@@ -53,6 +53,8 @@ pub(crate) const ALL: [&Scenario; 22] = [
 ];
 
 const LOCAL: &str = "darkroom-local";
+/// Time for three workers to die after one another, or for two and a picture.
+const THREE_LEASES: Duration = Duration::from_secs(1_500);
 
 async fn submit(world: &World, key: &str, model: &str, deadline: Duration) -> anyhow::Result<String> {
     let prompt = format!("a lighthouse, {key}");
@@ -63,6 +65,13 @@ async fn submit(world: &World, key: &str, model: &str, deadline: Duration) -> an
 async fn a_job(world: &World) -> anyhow::Result<String> {
     world.grant("alice", 10).await?;
     submit(world, "k", LOCAL, DEADLINE).await
+}
+
+/// Submits a job that the image API is asked for, and asks to end it some time later.
+async fn cancelled_after(world: &World, time: Duration) -> anyhow::Result<()> {
+    let id = submit(world, "k", MODEL, DEADLINE).await?;
+    world.pass(time).await;
+    world.client("alice").cancel(&id).await.map(drop)
 }
 
 fn drawn(world: &World) -> Done<'_> {
@@ -93,6 +102,12 @@ pub(crate) const SEND_FAILED: Scenario = Scenario {
 pub(crate) const WORKER_DIED: Scenario = Scenario {
     name: "worker died",
     base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
+    run: |world| {
+        Box::pin(async {
+            world.grant("alice", 10).await?;
+            submit(world, "k", LOCAL, THREE_LEASES).await.map(drop)
+        })
+    },
     ..DRAWN
 };
 
@@ -103,7 +118,7 @@ pub(crate) const WORKERS_DIE: Scenario = Scenario {
         Box::pin(async {
             world.always("worker: PutObject", Fault::KilledBefore);
             world.grant("alice", 10).await?;
-            submit(world, "k", LOCAL, Duration::from_secs(1_500)).await.map(drop)
+            submit(world, "k", LOCAL, THREE_LEASES).await.map(drop)
         })
     },
     expected: &[Status::Failed],
@@ -217,6 +232,12 @@ pub(crate) const FAILED_ONCE: Scenario = Scenario {
 pub(crate) const NETWORK_WORKER_DIED: Scenario = Scenario {
     name: "network, worker died",
     base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            submit(world, "k", MODEL, THREE_LEASES).await.map(drop)
+        })
+    },
     ..NETWORK
 };
 
@@ -226,9 +247,7 @@ pub(crate) const NETWORK_CANCELLED_WORKER_DIED: Scenario = Scenario {
     run: |world| {
         Box::pin(async {
             with_two_projects(world, 10).await?;
-            let id = submit(world, "k", MODEL, DEADLINE).await?;
-            world.pass(Duration::from_secs(30)).await;
-            world.client("alice").cancel(&id).await.map(drop)
+            cancelled_after(world, Duration::from_secs(30)).await
         })
     },
     expected: &[Status::Cancelled],
@@ -242,7 +261,7 @@ pub(crate) const NETWORK_WORKERS_DIE: Scenario = Scenario {
         Box::pin(async {
             world.always("worker: PutObject", Fault::KilledBefore);
             with_two_projects(world, 10).await?;
-            submit(world, "k", MODEL, Duration::from_secs(1_500)).await.map(drop)
+            submit(world, "k", MODEL, THREE_LEASES).await.map(drop)
         })
     },
     expected: &[Status::Failed],
@@ -270,9 +289,7 @@ pub(crate) const CANCELLED_CALLING: Scenario = Scenario {
         Box::pin(async {
             with_two_projects(world, 10).await?;
             answer_all(world, &Behaviour::Status(500));
-            let id = submit(world, "k", MODEL, DEADLINE).await?;
-            world.pass(Duration::from_secs(4)).await;
-            world.client("alice").cancel(&id).await.map(drop)
+            cancelled_after(world, Duration::from_secs(4)).await
         })
     },
     expected: &[Status::Cancelled],
