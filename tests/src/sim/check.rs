@@ -160,8 +160,7 @@ impl Check {
 
     async fn found(&self, process: &Process) -> anyhow::Result<Vec<String>> {
         // I1, I2: the books.
-        let records = self.jobs.scan().await?;
-        let ledger = self.ledger().await?;
+        let (records, ledger) = self.at_one_moment().await?;
         let (balances, entries) = &*ledger;
         let mut found = Audit::of(&records, balances, entries).faults;
         let mut settled: BTreeMap<&JobId, u32> = BTreeMap::new();
@@ -196,6 +195,17 @@ impl Check {
             }
         }
         Ok(found)
+    }
+
+    /// Every record and the ledger, between two writes: of many records the stores give a page at a time.
+    async fn at_one_moment(&self) -> anyhow::Result<(Records, Arc<Accounts>)> {
+        loop {
+            let writes = self.stores.writes();
+            let read = (self.records().await?, self.ledger().await?);
+            if self.stores.writes() == writes {
+                return Ok(read);
+            }
+        }
     }
 
     /// The ledger, read anew when it may have been written.

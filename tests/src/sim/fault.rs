@@ -34,13 +34,6 @@ pub enum Fault {
     Lost,
 }
 
-impl Fault {
-    /// Whether the process that meets it dies of it.
-    pub const fn kills(self) -> bool {
-        matches!(self, Self::KilledBefore | Self::KilledAfter)
-    }
-}
-
 /// What kind of call a fault may stand before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -56,7 +56,9 @@ struct State {
     always: Option<(String, Fault)>,
     /// Calls that were answered, where they are noted.
     noted: Option<Vec<Call>>,
-    /// Writes of the ledger.
+    /// Writes of jobs and the ledger.
+    writes: u64,
+    /// Those of the ledger.
     ledger_writes: u64,
 }
 
@@ -103,6 +105,7 @@ impl Stores {
     /// Does what a call asks for.
     pub(crate) fn answer(&self, call: &Call) -> Answer {
         let mut state = self.state();
+        state.writes += u64::from(call.changes_jobs());
         state.ledger_writes += u64::from(call.changes_ledger());
         if let Some(noted) = &mut state.noted {
             noted.push(call.clone());
@@ -115,6 +118,11 @@ impl Stores {
             Service::Sqs => self.state().queue.send(&call.request),
             Service::Provider | Service::Mapping => Answer::error(400, "no call of a store"),
         }
+    }
+
+    /// How often jobs or the ledger were written so far, or may have been.
+    pub(crate) fn writes(&self) -> u64 {
+        self.state().writes
     }
 
     /// How often the ledger was written so far, or may have been.

@@ -37,6 +37,9 @@ fn seeds() -> Range<u64> {
     seeds_or(if is_proof() { SEEDS_OF_A_PROOF } else { SEEDS })
 }
 
+/// The deadline of a job that is soon over.
+const SHORT_DEADLINE: Duration = Duration::from_secs(45);
+
 /// Some time below this, by the run's seed.
 fn some(time: Duration) -> Duration {
     time.mul_f64(random_fraction())
@@ -66,10 +69,12 @@ async fn uses(world: &World, user: &str) -> anyhow::Result<()> {
     for number in 0..3 {
         world.pass(some(Duration::from_secs(30))).await;
         let model = if random_fraction() < 0.95 { MODEL } else { "darkroom-local" };
+        // Some have to be drawn while faults last, or not at all.
+        let deadline = if random_fraction() < 0.8 { DEADLINE } else { SHORT_DEADLINE };
         let mut body = json!({
             "prompt": format!("{user} {number}"),
             "model": model,
-            "deadline_seconds": DEADLINE.as_secs(),
+            "deadline_seconds": deadline.as_secs(),
         });
         if random_fraction() < 0.3 {
             body["metadata"] = json!({"number": number});

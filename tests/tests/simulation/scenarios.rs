@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use darkroom_core::job::Status;
+use darkroom_core::limits::POSITION_SETTLE;
 use darkroom_tests::keys::MODEL;
 use darkroom_tests::sim::{Fault, Planned, Step, World};
 use darkroom_tests::stand_in_gemini::Behaviour;
@@ -28,7 +29,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 28] = [
+pub(crate) const ALL: [&Scenario; 30] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
@@ -44,6 +45,7 @@ pub(crate) const ALL: [&Scenario; 28] = [
     &NETWORK,
     &NETWORK_WORKER_DIED,
     &NETWORK_CANCELLED_WORKER_DIED,
+    &NETWORK_WORKERS_DIE,
     &REFUSED_ONCE,
     &FAILED_ONCE,
     &BLOCKED,
@@ -56,10 +58,13 @@ pub(crate) const ALL: [&Scenario; 28] = [
     &DELETED,
     &DELETED_WITHOUT_A_PICTURE,
     &RETRIED,
+    &NETWORK_WATCHED,
     &DRAFTS_LISTED,
 ];
 
 const LOCAL: &str = "darkroom-local";
+/// Time for three workers to die after one another, or for two and a picture.
+const THREE_LEASES: Duration = Duration::from_secs(1_500);
 
 async fn submit(world: &World, key: &str, model: &str, deadline: Duration) -> anyhow::Result<String> {
     let prompt = format!("a lighthouse, {key}");
@@ -70,6 +75,13 @@ async fn submit(world: &World, key: &str, model: &str, deadline: Duration) -> an
 async fn a_job(world: &World) -> anyhow::Result<String> {
     world.grant("alice", 10).await?;
     submit(world, "k", LOCAL, DEADLINE).await
+}
+
+/// Submits a job that the image API is asked for, and asks to end it some time later.
+async fn cancelled_after(world: &World, time: Duration) -> anyhow::Result<()> {
+    let id = submit(world, "k", MODEL, DEADLINE).await?;
+    world.pass(time).await;
+    world.client("alice").cancel(&id).await.map(drop)
 }
 
 fn drawn(world: &World) -> Done<'_> {
@@ -100,6 +112,12 @@ pub(crate) const SEND_FAILED: Scenario = Scenario {
 pub(crate) const WORKER_DIED: Scenario = Scenario {
     name: "worker died",
     base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
+    run: |world| {
+        Box::pin(async {
+            world.grant("alice", 10).await?;
+            submit(world, "k", LOCAL, THREE_LEASES).await.map(drop)
+        })
+    },
     ..DRAWN
 };
 
@@ -110,7 +128,7 @@ pub(crate) const WORKERS_DIE: Scenario = Scenario {
         Box::pin(async {
             world.always("worker: PutObject", Fault::KilledBefore);
             world.grant("alice", 10).await?;
-            submit(world, "k", LOCAL, Duration::from_secs(1_500)).await.map(drop)
+            submit(world, "k", LOCAL, THREE_LEASES).await.map(drop)
         })
     },
     expected: &[Status::Failed],
@@ -275,6 +293,12 @@ pub(crate) const FAILED_ONCE: Scenario = Scenario {
 pub(crate) const NETWORK_WORKER_DIED: Scenario = Scenario {
     name: "network, worker died",
     base: |steps| at_first(steps, "worker: PutObject", Fault::KilledBefore),
+    run: |world| {
+        Box::pin(async {
+            with_two_projects(world, 10).await?;
+            submit(world, "k", MODEL, THREE_LEASES).await.map(drop)
+        })
+    },
     ..NETWORK
 };
 
@@ -284,13 +308,25 @@ pub(crate) const NETWORK_CANCELLED_WORKER_DIED: Scenario = Scenario {
     run: |world| {
         Box::pin(async {
             with_two_projects(world, 10).await?;
-            let id = submit(world, "k", MODEL, DEADLINE).await?;
-            world.pass(Duration::from_secs(30)).await;
-            world.client("alice").cancel(&id).await.map(drop)
+            cancelled_after(world, Duration::from_secs(30)).await
         })
     },
     expected: &[Status::Cancelled],
     ..NETWORK_WORKER_DIED
+};
+
+/// Every worker dies so: after the last one nothing is left for the job.
+pub(crate) const NETWORK_WORKERS_DIE: Scenario = Scenario {
+    name: "network, workers die",
+    run: |world| {
+        Box::pin(async {
+            world.always("worker: PutObject", Fault::KilledBefore);
+            with_two_projects(world, 10).await?;
+            submit(world, "k", MODEL, THREE_LEASES).await.map(drop)
+        })
+    },
+    expected: &[Status::Failed],
+    ..NETWORK
 };
 
 /// The provider does not draw such things.
@@ -314,9 +350,7 @@ pub(crate) const CANCELLED_CALLING: Scenario = Scenario {
         Box::pin(async {
             with_two_projects(world, 10).await?;
             answer_all(world, &Behaviour::Status(500));
-            let id = submit(world, "k", MODEL, DEADLINE).await?;
-            world.pass(Duration::from_secs(4)).await;
-            world.client("alice").cancel(&id).await.map(drop)
+            cancelled_after(world, Duration::from_secs(4)).await
         })
     },
     expected: &[Status::Cancelled],
@@ -493,6 +527,24 @@ pub(crate) const RETRIED: Scenario = Scenario {
     },
     jobs: 4,
     expected: &[Status::Cancelled, Status::Draft],
+    ..DRAWN
+};
+
+/// Its owner looks when it would be drawn, which the pool tells, and ends it.
+pub(crate) const NETWORK_WATCHED: Scenario = Scenario {
+    name: "network, watched",
+    run: |world| {
+        Box::pin(async {
+            world.consume(false);
+            with_two_projects(world, 10).await?;
+            let id = submit(world, "k", MODEL, DEADLINE).await?;
+            world.pass(POSITION_SETTLE + Duration::from_secs(1)).await;
+            let job = world.client("alice").show(&id).await?;
+            ensure!(job["status"] == "pending", "{job}");
+            world.client("alice").cancel(&id).await.map(drop)
+        })
+    },
+    expected: &[Status::Cancelled],
     ..DRAWN
 };
 
