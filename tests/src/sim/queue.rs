@@ -91,6 +91,11 @@ impl Queue {
         self.messages.retain(|message| !is_done(message));
     }
 
+    /// When the next message is visible, or has been since.
+    pub(crate) fn next_visible(&self) -> Option<Timestamp> {
+        self.messages.iter().map(|message| message.visible_at).min()
+    }
+
     /// Messages that wait or are with a worker.
     pub(crate) const fn left(&self) -> usize {
         self.messages.len()

@@ -2,17 +2,19 @@
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value gives null, never a panic")]
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::call::{Answer, Call, Service};
 use super::fault::{Fault, Kind, Plan};
 use super::queue::{Message, Queue};
 use super::tables::Tables;
-use super::time::{elapsed, fill};
+use super::time::{elapsed, fill, pass, right_now};
 
 /// A call that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +69,13 @@ pub(crate) struct Stores {
     tables: Tables,
     plan: Plan,
     state: Mutex<State>,
+    /// A message was sent.
+    sent: Notify,
 }
 
 impl Stores {
     pub(crate) fn new(tables: Tables, plan: Plan) -> Self {
-        Self { tables, plan, state: Mutex::default() }
+        Self { tables, plan, state: Mutex::default(), sent: Notify::new() }
     }
 
     pub(crate) const fn tables(&self) -> &Tables {
@@ -115,7 +119,10 @@ impl Stores {
             Service::DynamoDb => self.tables.answer(call),
             Service::Kms => data_key(call),
             Service::S3 => self.state().object(call),
-            Service::Sqs => self.state().queue.send(&call.request),
+            Service::Sqs => {
+                self.sent.notify_one();
+                self.state().queue.send(&call.request)
+            }
             Service::Provider | Service::Mapping => Answer::error(400, "no call of a store"),
         }
     }
@@ -144,6 +151,22 @@ impl Stores {
         let received = queue.deliver(hidden_for, || state.step(&self.plan, "mapping", &delivery));
         state.queue = queue;
         received
+    }
+
+    /// Waits until a message is visible, or another one is sent: before that, nobody receives any.
+    pub(crate) async fn next_message(&self) {
+        let visible = self.state().queue.next_visible();
+        let visible = async {
+            match visible {
+                Some(at) => pass(at.since(right_now())).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.sent.notified() => {}
+            () = visible => {}
+        }
     }
 
     /// Deletes what was done; the rest comes again when it is visible again.

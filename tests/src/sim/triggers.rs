@@ -52,7 +52,9 @@ impl World {
             while running.try_join_next().is_some() {}
             if running.len() < self.0.workers && self.0.consuming.load(Ordering::Relaxed) {
                 let batch = self.0.stores.receive(VISIBILITY_TIMEOUT);
-                if !batch.is_empty() {
+                if batch.is_empty() {
+                    self.0.stores.next_message().await;
+                } else {
                     running.spawn(self.clone().draw(batch));
                 }
             }
