@@ -39,6 +39,7 @@ pub async fn submit_with_deadline(
         model: ModelName::parse("darkroom-local")?,
         shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
         conversation_id: None,
+        reference: None,
         retry_of: None,
         request_hash: "h".to_owned(),
         cost: 1,

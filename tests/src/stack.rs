@@ -14,7 +14,9 @@ use darkroom::binaries;
 use darkroom::connect::Stores;
 use darkroom::local_system::{LocalSettings, LocalSystem, function_names};
 use darkroom_core::id::UserId;
-use serde_json::Value;
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OnceCell;
@@ -252,6 +254,43 @@ impl App {
             ("content-type", "application/json"),
         ];
         self.send("POST", "/v1/jobs", &headers, Some(body.to_string().into_bytes())).await
+    }
+
+    /// Promises bytes and is given a place for them, as a user.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn begin_upload(&self, user: &str, content_type: &str, bytes: &[u8]) -> anyhow::Result<Answer> {
+        let sha256 = HEXLOWER.encode(&Sha256::digest(bytes));
+        let promise = json!({"kind": "reference", "content_type": content_type, "bytes": bytes.len(), "sha256": sha256});
+        let authorization = format!("Bearer {user}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        self.send("POST", "/v1/uploads", &headers, Some(promise.to_string().into_bytes())).await
+    }
+
+    /// Puts bytes at a place that was given; the status, and what was said.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn put(&self, place: &Answer, bytes: &[u8]) -> anyhow::Result<(u16, String)> {
+        let mut request = self.http.put(place.text("url")).body(bytes.to_vec());
+        for (name, value) in place.body["headers"].as_object().into_iter().flatten() {
+            request = request.header(name, value.as_str().unwrap_or_default());
+        }
+        let answer = request.send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// Uploads bytes as a user; the upload's id.
+    ///
+    /// # Errors
+    /// When they are not taken.
+    pub async fn upload(&self, user: &str, content_type: &str, bytes: &[u8]) -> anyhow::Result<String> {
+        let place = self.begin_upload(user, content_type, bytes).await?;
+        ensure!(place.status == 201, "{} {}", place.status, place.body);
+        let (status, text) = self.put(&place, bytes).await?;
+        ensure!(status == 200, "{status} {text}");
+        Ok(place.text("upload_id").to_owned())
     }
 
     /// Reads a path as a user.

@@ -238,6 +238,7 @@ async fn draw(asked: Asked, state: Arc<Mutex<State>>, key: String) -> Option<Byt
         project: String::new(),
         model: asked.model.clone(),
         prompt: asked.prompt.clone(),
+        reference: None,
         outcome,
     };
     state.log.end(number, call);

@@ -139,6 +139,7 @@ fn generate(state: &mut State, key: &str, body: &[u8]) -> Response<Body> {
         project: String::new(),
         model,
         prompt,
+        reference: None,
         outcome,
     };
     state.log.end(number, call);

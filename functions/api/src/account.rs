@@ -66,6 +66,7 @@ fn shown(model: &Model, day: &str) -> Value {
         "provider": model.provider.as_str(),
         "price": model.price,
         "default": model.default,
+        "takes_reference": model.takes_reference(),
         "offered": model.is_offered(day),
         "retired_on": model.retired_on,
         "replacement": model.replacement,

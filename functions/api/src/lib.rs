@@ -10,6 +10,7 @@ mod overview;
 mod query;
 mod queue;
 mod routes;
+mod uploads;
 
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{
@@ -17,7 +18,7 @@ use darkroom_aws::config::{
 };
 use darkroom_aws::{
     Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer, StoreError, Sweep,
-    read_clock,
+    UploadStore, read_clock,
 };
 
 use crate::forecast::Forecast;
@@ -52,6 +53,7 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
         keys,
         queue,
         images: ImageStore::new(clients.s3.clone(), bucket.clone()),
+        uploads: UploadStore::new(clients.s3.clone(), bucket.clone()),
         image_probe: ImageProbe::new(clients.s3, bucket),
         days,
     })

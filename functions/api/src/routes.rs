@@ -6,6 +6,7 @@ use axum::Router;
 use axum::routing::{get, patch, post};
 use darkroom_aws::{
     Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError, Sweep,
+    UploadStore,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::settled::Days;
@@ -15,7 +16,7 @@ use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
 use crate::queue::WaitingCache;
-use crate::{account, drafts, health, jobs, metadata, overview};
+use crate::{account, drafts, health, jobs, metadata, overview, uploads};
 
 /// What the routes need.
 pub struct Api {
@@ -24,6 +25,7 @@ pub struct Api {
     pub(crate) keys: KeyTable,
     pub(crate) queue: JobQueue,
     pub(crate) images: ImageStore,
+    pub(crate) uploads: UploadStore,
     pub(crate) image_probe: ImageProbe,
     pub(crate) catalogue: Catalogue,
     pub(crate) waiting: WaitingCache,
@@ -45,6 +47,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs/{id}/publish", post(drafts::publish))
         .route("/v1/jobs/{id}/unpublish", post(drafts::unpublish))
         .route("/v1/jobs/{id}/retry", post(method_not_allowed))
+        .route("/v1/uploads", post(uploads::begin))
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))

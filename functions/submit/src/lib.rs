@@ -1,11 +1,12 @@
 //! `POST /v1/jobs` and `POST /v1/jobs/{id}/retry`: takes a valid request and its price, queues the job.
 
 mod breakers;
+mod reference;
 mod submit;
 
 use darkroom_aws::clients::Clients;
-use darkroom_aws::config::{ConfigError, Environment, SubmitRules, Tables, queue_url};
-use darkroom_aws::{Catalogue, JobQueue, JobTable, KeyTable, LedgerTable};
+use darkroom_aws::config::{ConfigError, Environment, SubmitRules, Tables, image_bucket, queue_url};
+use darkroom_aws::{Catalogue, JobQueue, JobTable, KeyTable, LedgerTable, UploadStore};
 
 use crate::breakers::Breakers;
 
@@ -17,7 +18,7 @@ pub use crate::submit::{Submit, router};
 /// Names the variable that is wrong.
 pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Submit, ConfigError> {
     let tables = Tables::read(environment)?;
-    let queue_url = queue_url(environment)?;
+    let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
     let rules = SubmitRules::read(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
@@ -26,6 +27,7 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Submit, 
         queue: JobQueue::new(clients.sqs, queue_url),
         breakers: Breakers::new(keys.clone()),
         catalogue: Catalogue::new(keys.clone()),
+        uploads: UploadStore::new(clients.s3, bucket),
         keys,
         rules,
     })

@@ -11,7 +11,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use darkroom_aws::config::SubmitRules;
 use darkroom_aws::{
-    Beside, Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, now, random_stamp, read_clock,
+    Beside, Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, UploadStore, now, random_stamp,
+    read_clock,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
@@ -26,6 +27,7 @@ use darkroom_core::pace::Turn;
 use darkroom_core::request::{JobRequest, Prompt};
 use darkroom_core::settled::beside_expires_at;
 use darkroom_core::time::Timestamp;
+use darkroom_core::upload::Reference;
 use darkroom_edge::{
     AcceptLanguage, Caller, JobView, JsonBody, Problem, VARY_LANGUAGE, method_not_allowed, not_found,
 };
@@ -39,6 +41,7 @@ pub struct Submit {
     pub(crate) catalogue: Catalogue,
     pub(crate) keys: KeyTable,
     pub(crate) breakers: Breakers,
+    pub(crate) uploads: UploadStore,
     pub(crate) rules: SubmitRules,
 }
 
@@ -116,13 +119,13 @@ async fn post_retry(
 }
 
 /// What is asked for, by whom, and as which job.
-struct Asked {
+pub(crate) struct Asked {
     id: JobId,
-    user: UserId,
-    request: JobRequest,
+    pub(crate) user: UserId,
+    pub(crate) request: JobRequest,
     /// The request's, as it came.
     hash: String,
-    retry_of: Option<JobId>,
+    pub(crate) retry_of: Option<JobId>,
 }
 
 impl Submit {
@@ -150,6 +153,12 @@ impl Submit {
                     .await;
             }
         };
+        let reference = match Box::pin(self.reference(&asked, model, at, language)).await {
+            Ok(reference) => reference,
+            Err(refusal) => {
+                return self.replay_or(&asked, Shown { model: Some(model), ..shown }, refusal).await;
+            }
+        };
         let look = || self.breakers.open_until(&models, model, at);
         if self.rules.refuse_when_open
             && let Some(until) = look().await
@@ -159,7 +168,7 @@ impl Submit {
             return self.replay_or(&asked, shown, refusal).await;
         }
         let hash = asked.hash.clone();
-        let (created, open_until) = tokio::join!(self.take(asked, model, at), look());
+        let (created, open_until) = tokio::join!(self.take(asked, model, reference, at), look());
         let shown = Shown { model: Some(model), open_until, ..shown };
         match created.map_err(|error| unavailable(&error, language))? {
             Created::New(job) => Ok(shown.accepted(&job)),
@@ -183,11 +192,17 @@ impl Submit {
         job.filter(|job| job.belongs_to(user, at)).ok_or_else(not_found)
     }
 
-    /// Records the job and sends its message.
-    async fn take(&self, asked: Asked, model: &Model, at: Timestamp) -> Result<Created, StoreError> {
+    /// Records the job, sends its message and has its reference kept.
+    async fn take(
+        &self,
+        asked: Asked,
+        model: &Model,
+        reference: Option<Reference>,
+        at: Timestamp,
+    ) -> Result<Created, StoreError> {
         let (id, user) = (asked.id.clone(), asked.user.clone());
         let metadata = asked.request.metadata.clone();
-        let (order, long) = self.order(asked, model, at);
+        let (order, long) = self.order(asked, model, reference, at);
         let job = Job::submitted(Submission { id, user, order, op: random_stamp() }, self.rules.wake);
         let beside = Beside {
             long_prompt: long.as_ref(),
@@ -195,15 +210,26 @@ impl Submit {
             expires_at: beside_expires_at(&job, self.rules.ttl_days),
         };
         let created = self.jobs.create(job, Some(beside), self.rules.inflight_max).await?;
-        if let Created::New(job) = &created {
-            self.send(job, at).await;
-            tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
+        match &created {
+            Created::New(job) => {
+                tokio::join!(self.send(job, at), Box::pin(self.keep_reference(job)));
+                tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
+            }
+            // Who made it may have died before.
+            Created::Existing(job) => Box::pin(self.keep_reference(job)).await,
+            Created::Deleted(_) | Created::Refused(_) => {}
         }
         Ok(created)
     }
 
     /// What is asked for, and its prompt when that is too long to stand in it.
-    fn order(&self, asked: Asked, model: &Model, at: Timestamp) -> (Order, Option<Prompt>) {
+    fn order(
+        &self,
+        asked: Asked,
+        model: &Model,
+        reference: Option<Reference>,
+        at: Timestamp,
+    ) -> (Order, Option<Prompt>) {
         let Asked { request, hash, retry_of, .. } = asked;
         let (inline, long) = match request.prompt {
             prompt if prompt.reveal().len() <= PROMPT_INLINE_BYTES_MAX => (Some(prompt), None),
@@ -213,6 +239,7 @@ impl Submit {
             prompt: inline,
             model: model.name.clone(),
             shape: request.shape,
+            reference,
             conversation_id: request.conversation_id,
             retry_of,
             request_hash: hash,
@@ -332,7 +359,7 @@ fn refused(refusal: &LedgerError, language: Language) -> Problem {
     }
 }
 
-fn unavailable(error: &StoreError, language: Language) -> Problem {
+pub(crate) fn unavailable(error: &StoreError, language: Language) -> Problem {
     tracing::error!(error = %error, "the submission could not be stored");
     let code = if error.is_temporary() { ErrorCode::StoreThrottled } else { ErrorCode::Internal };
     Problem::new(code, language)

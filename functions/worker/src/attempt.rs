@@ -11,12 +11,12 @@ use darkroom_core::job::{Job, Stage, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::lifecycle::{Command, Ending, Rejection, apply, exhausted};
 use darkroom_core::limits::{AFTER_CALL, PROGRESS_EVERY, SWEEP_READ, WAIT_LOOK};
-use darkroom_core::request::Prompt;
 use darkroom_core::retry::backoff;
 use darkroom_core::time::Timestamp;
 use darkroom_providers::{DrawError, DrawRequest, DrawnImage, Progress};
 
 use crate::breakers::Told;
+use crate::content::Content;
 use crate::invocation::Invocation;
 use crate::pool::{Ahead, Pool};
 use crate::worker::{Held, Way, Worker, sleep, sleep_until};
@@ -42,20 +42,27 @@ impl Worker {
         mut held: Held<'_>,
         invocation: &Invocation,
     ) -> Result<(), StoreError> {
-        let prompt = match self.prompt(&held.job).await {
-            Ok(Some(prompt)) => prompt,
-            Ok(None) => {
+        let content = match self.content(&held.job).await {
+            Ok(Ok(content)) => content,
+            Ok(Err(failure)) => {
                 self.leave(held.way, invocation).await;
-                let failure = JobFailure::new(JobErrorCode::Internal, "the prompt is missing from the store");
                 return self.fail(&held.job, failure).await;
             }
             Err(error) => {
                 self.leave_slot(&mut held, invocation).await;
-                tracing::error!(job.id = %held.job.id, error = %error, "the prompt could not be read");
+                tracing::error!(job.id = %held.job.id, error = %error, "what it is drawn from could not be read");
                 return self.release(&held, now().plus(SWEEP_READ), WaitReason::Capacity).await;
             }
         };
-        if held.way.promise.is_some() && !self.other_way(&mut held, invocation).await? {
+        // The way was chosen for the model before the job was known: its fallback may take no reference.
+        let fits = held.way.model.can_draw(held.job.order.reference.as_ref());
+        if !fits {
+            // Nobody else makes a first call while this one waits for its own model.
+            let trial = held.way.slot.take_if(|slot| slot.is_trial());
+            self.pool.end_trials(trial.as_slice()).await;
+            self.leave_slot(&mut held, invocation).await;
+        }
+        if (held.way.promise.is_some() || !fits) && !self.other_way(&mut held, invocation).await? {
             return Ok(());
         }
         if !self.in_time(&mut held, invocation).await? {
@@ -63,7 +70,7 @@ impl Worker {
         }
         loop {
             held.uncalled = 0;
-            let answer = self.call(&held, &prompt, invocation).await;
+            let answer = self.call(&held, &content, invocation).await;
             match self.answered(&mut held, answer, invocation).await? {
                 Next::Over => return Ok(()),
                 Next::OtherScope => {}
@@ -73,13 +80,6 @@ impl Worker {
             {
                 return Ok(());
             }
-        }
-    }
-
-    async fn prompt(&self, job: &Job) -> Result<Option<Prompt>, StoreError> {
-        match &job.order.prompt {
-            Some(prompt) => Ok(Some(prompt.clone())),
-            None => self.jobs.long_prompt(&job.id).await,
         }
     }
 
@@ -136,7 +136,7 @@ impl Worker {
     async fn call(
         &self,
         held: &Held<'_>,
-        prompt: &Prompt,
+        content: &Content,
         invocation: &Invocation,
     ) -> Result<DrawnImage, DrawError> {
         let started_at = now();
@@ -146,7 +146,8 @@ impl Worker {
             job: &job.id,
             call: job.calls,
             model: &way.model.provider_model,
-            prompt,
+            prompt: &content.prompt,
+            reference: content.reference.as_ref(),
             shape: job.order.shape,
             seed: job.id.number(),
             secret: way.slot.as_ref().map(|slot| &slot.secret),
@@ -294,7 +295,7 @@ impl Worker {
         if ahead == Ahead::Not {
             invocation.wants(&model.name);
         }
-        let way = match self.way(held.models, model, invocation, ahead).await {
+        let way = match self.way(held.models, model, job.order.reference.as_ref(), invocation, ahead).await {
             Ok(Way::Open(way)) => way,
             Err(error) => {
                 tracing::warn!(job.id = %job.id, error = %error, "the pool could not be read; the job waits");

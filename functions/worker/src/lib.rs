@@ -3,6 +3,7 @@
 mod attempt;
 mod batch;
 mod breakers;
+mod content;
 mod invocation;
 mod learn;
 mod pool;
@@ -13,7 +14,9 @@ mod worker;
 
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{ConfigError, Environment, Tables, WorkerRules, image_bucket, kms_key};
-use darkroom_aws::{Catalogue, Heartbeat, ImageStore, JobTable, KeyTable, LedgerTable, SecretBox};
+use darkroom_aws::{
+    Catalogue, Heartbeat, ImageStore, JobTable, KeyTable, LedgerTable, SecretBox, UploadStore,
+};
 use darkroom_providers::{BaseUrl, BaseUrlError, Providers, Settings};
 use tokio::sync::Semaphore;
 
@@ -37,7 +40,8 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Worker, 
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     Ok(Worker {
         jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
-        images: ImageStore::new(clients.s3, bucket),
+        images: ImageStore::new(clients.s3.clone(), bucket.clone()),
+        uploads: UploadStore::new(clients.s3, bucket),
         pool: Pool::new(keys.clone(), secrets, rules.clone()),
         breakers: Breakers::new(keys.clone(), rules.clone()),
         catalogue: Catalogue::new(keys.clone()),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use darkroom_aws::config::WorkerRules;
 use darkroom_aws::{
-    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, now, random_fraction,
-    random_stamp, read_clock,
+    Catalogue, Commit, Heartbeat, ImageStore, JobTable, KeyTable, StoreError, UploadStore, now,
+    random_fraction, random_stamp, read_clock,
 };
 use darkroom_core::breaker::Pass;
 use darkroom_core::id::{JobId, ModelName};
@@ -25,6 +25,7 @@ use darkroom_core::limits::{
 use darkroom_core::message::JobMessage;
 use darkroom_core::model::{Model, ProviderName, routes};
 use darkroom_core::time::Timestamp;
+use darkroom_core::upload::Reference;
 use darkroom_providers::Providers;
 use tokio::sync::Semaphore;
 
@@ -52,6 +53,7 @@ pub(crate) enum Done {
 pub struct Worker {
     pub(crate) jobs: JobTable,
     pub(crate) images: ImageStore,
+    pub(crate) uploads: UploadStore,
     pub(crate) keys: KeyTable,
     pub(crate) beat: Heartbeat,
     pub(crate) pool: Pool,
@@ -216,7 +218,7 @@ impl Worker {
         message: &JobMessage,
         invocation: &Invocation,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let way = match self.way(models, model, invocation, Ahead::May).await? {
+        let way = match self.way(models, model, None, invocation, Ahead::May).await? {
             Way::Open(way) => way,
             Way::Wait(until, reason) => return self.defer(message, until, reason).await.map(|()| None),
             Way::NoneUsable(missing) => {
@@ -257,17 +259,20 @@ impl Worker {
         Ok(None)
     }
 
-    /// The first of the model's routes that is open now; otherwise what there is to wait for.
+    /// The first of the model's routes that is open now and can draw from this; otherwise what there is to wait for. Before the
+    /// claim it is not known what the job is drawn from.
     pub(crate) async fn way<'a>(
         &self,
         models: &'a [Model],
         model: &'a Model,
+        reference: Option<&Reference>,
         invocation: &Invocation,
         ahead: Ahead,
     ) -> Result<Way<'a>, StoreError> {
         let mut wait: Option<(Timestamp, WaitReason)> = None;
         let mut missing = None;
-        for route in routes(models, model, &now().utc_day()) {
+        let day = now().utc_day();
+        for route in routes(models, model, &day).filter(|route| route.can_draw(reference)) {
             match self.route(route, &model.name, invocation, ahead).await? {
                 Way::Open(way) => {
                     if way.promise.is_none() {

@@ -388,7 +388,7 @@ pub fn record_days(environment: &Environment<'_>) -> Result<Days, ConfigError> {
 
 fn deadline(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
     let least = limits::DEADLINE_MIN.as_secs();
-    environment.seconds("DARKROOM_DEADLINE_SECONDS", limits::DEADLINE, least, 86_400)
+    environment.seconds("DARKROOM_DEADLINE_SECONDS", limits::DEADLINE, least, limits::DEADLINE_MAX.as_secs())
 }
 
 fn wake(environment: &Environment<'_>) -> Result<Duration, ConfigError> {

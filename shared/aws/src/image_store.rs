@@ -24,18 +24,14 @@ pub struct ImageStore {
     bucket: String,
 }
 
-/// A picture is served under a link that lives this long.
-const LINK_LIFE: Duration = Duration::from_secs(900);
+/// A picture is served under a link that lives this long, and so is one put.
+pub(crate) const LINK_LIFE: Duration = Duration::from_secs(900);
 
 /// The object's key for a picture that the job's attempt drew. It contains the job's time of creation, so that a key that
 /// is used again after years never shares an object that expires before its record; the attempt, so that attempts never
 /// overwrite each other; and the hash, so that an object that is there already is this one.
 pub fn image_key(job: &Job, sha256: &str, format: ImageFormat) -> String {
-    let extension = match format {
-        ImageFormat::Png => "png",
-        ImageFormat::Jpeg => "jpg",
-        ImageFormat::Webp => "webp",
-    };
+    let extension = format.extension();
     let (id, attempt, created_at) = (&job.id, job.attempt, job.order.created_at.as_millis());
     format!("images/{id}/{created_at}/{attempt}/{sha256}.{extension}")
 }
@@ -86,19 +82,24 @@ impl ImageStore {
 
     /// A link to the picture that lives 15 minutes, and not longer than the function's own credentials.
     pub async fn link(&self, key: &str) -> Result<String, StoreError> {
-        let config = PresigningConfig::expires_in(LINK_LIFE).map_err(|error| StoreError::Refused {
-            store: "S3",
-            operation: "presign GetObject",
-            code: "not built".to_owned(),
-            message: error.to_string(),
-        })?;
+        const OPERATION: &str = "presign GetObject";
         self.client
             .get_object()
             .bucket(&self.bucket)
             .key(key)
-            .presigned(config)
+            .presigned(link_config(OPERATION)?)
             .await
             .map(|request| request.uri().to_owned())
-            .map_err(|error| StoreError::from_sdk("S3", "presign GetObject", error))
+            .map_err(|error| StoreError::from_sdk("S3", OPERATION, error))
     }
+}
+
+/// How a link is signed.
+pub(crate) fn link_config(operation: &'static str) -> Result<PresigningConfig, StoreError> {
+    PresigningConfig::expires_in(LINK_LIFE).map_err(|error| not_built(operation, &error))
+}
+
+/// A request that could not be written down.
+pub(crate) fn not_built(operation: &'static str, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Refused { store: "S3", operation, code: "not built".to_owned(), message: error.to_string() }
 }

@@ -30,6 +30,7 @@ mod settled_records;
 mod sweep;
 mod transaction;
 mod tries;
+mod upload_store;
 
 pub use catalogue::Catalogue;
 pub use clock::{Source, now, random_fraction, random_stamp, simulate};
@@ -48,3 +49,4 @@ pub use secret_box::{Opened, SecretBox, Unusable};
 pub use server_time::read_clock;
 pub use settled_records::Deleted;
 pub use sweep::{Sweep, SweepReport, SweepResult, SweptJob};
+pub use upload_store::{Upload, UploadStore};

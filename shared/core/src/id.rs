@@ -21,6 +21,9 @@ pub enum IdError {
     /// The caller's idempotency key.
     #[error("an Idempotency-Key is 1 to 255 printable ASCII characters")]
     IdempotencyKey,
+    /// An upload's id is `upl_` and 26 characters of base32.
+    #[error("an upload id is upl_ followed by 26 characters a-z and 2-7")]
+    UploadId,
     /// A key's id is `key_` and 16 characters of base32.
     #[error("a key id is key_ followed by 16 characters a-z and 2-7")]
     KeyId,
@@ -96,6 +99,10 @@ text_id!(
     KeyId, IdError::KeyId, |text| is_base32(text, "key_", 16)
 );
 text_id!(
+    /// An upload's id (see [`UploadId::new`]). It is no secret: its object lies below its owner's folder.
+    UploadId, IdError::UploadId, |text| is_base32(text, "upl_", 26) && upload_bytes(text).is_some()
+);
+text_id!(
     /// A model of the catalogue, or a provider's own name for one.
     ModelName, IdError::Name, is_name
 );
@@ -127,6 +134,31 @@ impl JobId {
     }
 }
 
+impl UploadId {
+    /// The id of an upload that is made now: `upl_` + base32 of 48 bits of milliseconds and 80 random bits. So it tells when
+    /// it was made, as an UUIDv7 does.
+    pub fn new(made_at: Timestamp, random: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        let [_, _, time @ ..] = made_at.as_millis().to_be_bytes();
+        for (byte, value) in bytes.iter_mut().zip(time.into_iter().chain(random)) {
+            *byte = value;
+        }
+        Self(format!("upl_{}", base32(&bytes)))
+    }
+
+    /// When it was made. Whoever makes an id up can make this up, and has no object that belongs to it.
+    pub fn made_at(&self) -> Timestamp {
+        let bytes = upload_bytes(&self.0).unwrap_or_default();
+        Timestamp::from_millis(bytes.iter().take(6).fold(0, |time, byte| (time << 8) | u64::from(*byte)))
+    }
+}
+
+/// The 16 bytes of an upload's id.
+fn upload_bytes(text: &str) -> Option<[u8; 16]> {
+    let bytes = BASE32_NOPAD.decode(text.strip_prefix("upl_")?.to_ascii_uppercase().as_bytes()).ok()?;
+    bytes.try_into().ok()
+}
+
 impl KeyId {
     /// The id of a secret at a provider: `key_` + the first 80 bits of its hash in base32.
     pub fn derive(provider: &str, secret: &str) -> Self {
@@ -138,7 +170,17 @@ impl KeyId {
 impl UserId {
     /// A short opaque group for fair queueing: which user it is cannot be read from it.
     pub fn fair_group(&self) -> String {
-        let hash = base32(&digest(&["group", &self.0]));
+        self.opaque("group")
+    }
+
+    /// The folder of the user's uploads: another for each user, and a part of a key, which a user's name may not be.
+    pub fn upload_folder(&self) -> String {
+        self.opaque("uploads")
+    }
+
+    /// A name for a user that is another for each purpose, of 130 bits.
+    fn opaque(&self, purpose: &str) -> String {
+        let hash = base32(&digest(&[purpose, &self.0]));
         hash.get(..26).unwrap_or_default().to_owned()
     }
 }
@@ -265,6 +307,34 @@ mod tests {
         for text in ["", ".a", "-a", "a b", "a/b", "a#b", &"m".repeat(65)] {
             assert_eq!(ModelName::parse(text), Err(IdError::Name), "{text}");
         }
+    }
+
+    #[test]
+    fn an_upload_tells_when_it_was_made() {
+        for millis in [0, 1, 1_800_000_000_123, (1 << 48) - 1] {
+            let id = UploadId::new(Timestamp::from_millis(millis), [0xff; 10]);
+            assert_eq!((id.made_at().as_millis(), UploadId::parse(id.as_str())), (millis, Ok(id.clone())));
+        }
+        let at = Timestamp::from_millis(7);
+        assert_ne!(UploadId::new(at, [1; 10]), UploadId::new(at, [2; 10]));
+        // The last letter stands for three bits: another one with the same would be another id of the same object.
+        let id = UploadId::new(at, [0; 10]);
+        assert!(id.as_str().ends_with('a'));
+        let again = format!("{}b", id.as_str().strip_suffix('a').unwrap());
+        for text in
+            ["upl_", &again, "upl_../x", &format!("upl_{}", "a".repeat(27)), &id.as_str().to_uppercase()]
+        {
+            assert_eq!(UploadId::parse(text), Err(IdError::UploadId), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_folders_of_two_users_are_two_and_no_path() {
+        let folder = |user: &str| UserId::parse(user).unwrap().upload_folder();
+        let folders: std::collections::HashSet<_> = ["alice", "bob", "..", "a/b", "a#b"].map(folder).into();
+        assert_eq!(folders.len(), 5);
+        assert!(folders.iter().all(|folder| is_base32(folder, "", 26)));
+        assert_ne!(folder("alice"), UserId::parse("alice").unwrap().fair_group());
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub enum ImageFormat {
 }
 
 impl ImageFormat {
+    /// Every format.
+    pub const ALL: [Self; 3] = [Self::Png, Self::Jpeg, Self::Webp];
+
     /// The media type.
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -28,7 +31,21 @@ impl ImageFormat {
 
     /// The format of a media type.
     pub fn from_content_type(text: &str) -> Option<Self> {
-        [Self::Png, Self::Jpeg, Self::Webp].into_iter().find(|format| format.content_type() == text)
+        Self::ALL.into_iter().find(|format| format.content_type() == text)
+    }
+
+    /// How files of it end.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::Webp => "webp",
+        }
+    }
+
+    /// The format of files that end so.
+    pub fn from_extension(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.extension() == text)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::limits::SLOT_EARLY;
 use crate::message::{JobMessage, Message};
 use crate::request::{Prompt, Shape};
 use crate::time::Timestamp;
+use crate::upload::Reference;
 
 /// A job's record.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Order {
     pub model: ModelName,
     /// Aspect ratio and size.
     pub shape: Shape,
+    /// The picture that it is drawn from.
+    pub reference: Option<Reference>,
     /// The app's own grouping.
     pub conversation_id: Option<ConversationId>,
     /// The job without a picture that this one tries again.

@@ -22,6 +22,10 @@ pub enum JobErrorCode {
     NoImage,
     /// The provider refuses the request as it is.
     InvalidRequest,
+    /// The picture that it was to be drawn from is gone.
+    ReferenceMissing,
+    /// The picture that it was to be drawn from is no picture, or not the promised one.
+    InvalidReference,
     /// Every attempt or call was used.
     AttemptsExhausted,
     /// No key of the pool may be used for this model.
@@ -34,7 +38,7 @@ pub enum JobErrorCode {
 
 impl JobErrorCode {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Timeout,
         Self::Stuck,
         Self::DeadlineExceeded,
@@ -42,6 +46,8 @@ impl JobErrorCode {
         Self::ContentBlocked,
         Self::NoImage,
         Self::InvalidRequest,
+        Self::ReferenceMissing,
+        Self::InvalidReference,
         Self::AttemptsExhausted,
         Self::NoUsableKey,
         Self::ModelRetired,
@@ -58,6 +64,8 @@ impl JobErrorCode {
             Self::ContentBlocked => "content_blocked",
             Self::NoImage => "no_image",
             Self::InvalidRequest => "invalid_request",
+            Self::ReferenceMissing => "reference_missing",
+            Self::InvalidReference => "invalid_reference",
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::NoUsableKey => "no_usable_key",
             Self::ModelRetired => "model_retired",
@@ -87,7 +95,11 @@ impl JobErrorCode {
             | Self::AttemptsExhausted
             | Self::NoUsableKey
             | Self::Internal => true,
-            Self::ContentBlocked | Self::InvalidRequest | Self::ModelRetired => false,
+            Self::ContentBlocked
+            | Self::InvalidRequest
+            | Self::ReferenceMissing
+            | Self::InvalidReference
+            | Self::ModelRetired => false,
         }
     }
 
@@ -135,6 +147,18 @@ impl JobErrorCode {
             }
             (Self::InvalidRequest, Language::Tr) => {
                 "Görsel servisi bu isteği çizemiyor. Jetonlarınız iade edildi; lütfen istemi, boyutu ya da en-boy oranını değiştirin."
+            }
+            (Self::ReferenceMissing, Language::En) => {
+                "The reference image is no longer there. Your tokens are back; please upload it again and ask once more."
+            }
+            (Self::ReferenceMissing, Language::Tr) => {
+                "Referans görsel artık yok. Jetonlarınız iade edildi; lütfen görseli yeniden yükleyip bir daha isteyin."
+            }
+            (Self::InvalidReference, Language::En) => {
+                "The reference image cannot be used. Your tokens are back; please upload a sound PNG, JPEG or WebP of at most 4,096 pixels a side."
+            }
+            (Self::InvalidReference, Language::Tr) => {
+                "Referans görsel kullanılamıyor. Jetonlarınız iade edildi; lütfen kenarları en çok 4.096 piksel olan sağlam bir PNG, JPEG ya da WebP yükleyin."
             }
             (Self::AttemptsExhausted, Language::En) => {
                 "Every attempt to draw the image failed. Your tokens are back; please try again later."

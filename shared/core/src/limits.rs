@@ -110,6 +110,18 @@ pub const IMAGE_SIDE_MAX: u32 = 4_096;
 /// Largest decoded picture.
 pub const IMAGE_DECODED_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
+/// Longest picture that jobs are drawn from. Gemini takes a request of 20 MB in all, of which its base64 is 4/3; and a worker
+/// that draws ten at a time holds each twice.
+pub const REFERENCE_BYTES_MAX: u64 = 7 * 1024 * 1024;
+/// A new job may name an upload for so long.
+pub const UPLOAD_USE: Duration = Duration::from_secs(86_400);
+/// Days after which the bucket deletes what no job has named (template).
+pub const UPLOAD_UNUSED_DAYS: u64 = 3;
+/// Days after which it deletes the rest (template): a job that has failed can be tried again for as long as its record is kept.
+pub const UPLOAD_DAYS: u64 = 404;
+/// The longest deadline that an operator may set.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
+
 /// A heartbeat younger than this shows a live function.
 pub const HEARTBEAT_STALE: Duration = Duration::from_secs(120);
 /// A heartbeat is written when the last is older than this.
@@ -167,6 +179,15 @@ const _: () = {
     assert!(
         WORKER_TIMEOUT.as_secs() < (IMAGE_DAYS - RECORD_DAYS_MAX) * 86_400,
         "a picture, stored by the invocation that settles its job, outlives the record"
+    );
+    assert!(REFERENCE_BYTES_MAX <= IMAGE_BYTES_MAX as u64, "a reference is checked as any picture is");
+    assert!(
+        UPLOAD_USE.as_secs() + DEADLINE_MAX.as_secs() + STUCK.as_secs() < UPLOAD_UNUSED_DAYS * 86_400,
+        "a job that names an upload at the last moment is over before that could go, marked or not"
+    );
+    assert!(
+        UPLOAD_USE.as_secs() + 2 * DEADLINE_MAX.as_secs() + RECORD_DAYS_MAX * 86_400 < UPLOAD_DAYS * 86_400,
+        "a reference outlives the record of the job that named it, and a job that tries this one again on its last day"
     );
     assert!(PROMPT_CHARS_MAX < BODY_BYTES_MAX, "the longest ASCII prompt fits in a body");
 };

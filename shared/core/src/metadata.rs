@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value};
 
+use crate::fields::pointer_token;
 use crate::limits::{METADATA_BYTES_MAX, METADATA_DEPTH_MAX};
-use crate::request::{Violation, pointer_token};
+use crate::request::Violation;
 
 /// No pointer in an answer is longer: a caller's own names may be.
 const POINTER_BYTES_MAX: usize = 512;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ModelName;
 use crate::ledger::Tokens;
+use crate::upload::Reference;
 
 /// Whose API draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,6 +60,17 @@ impl ProviderName {
     }
 }
 
+impl ProviderName {
+    /// Whether its requests can carry a picture to draw from. OpenAI's and Forge's have other forms for that, which are
+    /// not spoken here.
+    const fn takes_reference(self) -> bool {
+        match self {
+            Self::Local | Self::Gemini => true,
+            Self::OpenAi | Self::Forge => false,
+        }
+    }
+}
+
 impl fmt::Display for ProviderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -99,6 +111,16 @@ impl Model {
     /// How long a call takes as a rule.
     pub const fn typical(&self) -> Duration {
         Duration::from_millis(self.typical_milliseconds)
+    }
+
+    /// Whether it draws from a reference picture.
+    pub const fn takes_reference(&self) -> bool {
+        self.provider.takes_reference()
+    }
+
+    /// Whether it can draw what is drawn from this, or from a prompt alone.
+    pub const fn can_draw(&self, reference: Option<&Reference>) -> bool {
+        reference.is_none() || self.takes_reference()
     }
 
     /// Whether it may still be asked for on this day (`2026-11-22`).

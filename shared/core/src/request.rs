@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::id::{ConversationId, ModelName, base32, digest};
+use crate::fields::{Fields, one_of};
+use crate::id::{ConversationId, ModelName, UploadId, base32, digest};
 use crate::job::Order;
 use crate::limits::{DEADLINE_MIN, PROMPT_CHARS_MAX};
 use crate::metadata::Metadata;
@@ -179,6 +180,8 @@ pub struct JobRequest {
     pub model: Option<ModelName>,
     /// Aspect ratio and size; 1:1 and 1K unless asked otherwise.
     pub shape: Shape,
+    /// The caller's upload of a picture to draw from.
+    pub reference: Option<UploadId>,
     /// The app's own grouping.
     pub conversation_id: Option<ConversationId>,
     /// What the app keeps with the job.
@@ -198,13 +201,16 @@ pub struct Violation {
     pub unknown_field: bool,
 }
 
-const FIELDS: [&str; 7] =
-    ["prompt", "model", "aspect_ratio", "size", "conversation_id", "metadata", "deadline_seconds"];
-
-/// A caller's own field name may be of any length.
-const FIELD_CHARS_SHOWN: usize = 64;
-/// A body has room for thousands of fields; an answer that names each would be twenty times as long.
-const UNKNOWN_SHOWN_MAX: usize = 16;
+const FIELDS: [&str; 8] = [
+    "prompt",
+    "model",
+    "aspect_ratio",
+    "size",
+    "reference_upload_id",
+    "conversation_id",
+    "metadata",
+    "deadline_seconds",
+];
 
 impl JobRequest {
     /// The request of a job that is tried again, with the time that it had. `prompt` and `metadata` are the job's, wherever they
@@ -214,6 +220,7 @@ impl JobRequest {
             prompt,
             model: Some(order.model.clone()),
             shape: order.shape,
+            reference: order.reference.as_ref().map(|reference| reference.upload.clone()),
             conversation_id: order.conversation_id.clone(),
             metadata,
             deadline: Some(order.deadline_at.since(order.created_at).min(deadline_max)),
@@ -225,15 +232,7 @@ impl JobRequest {
     /// # Errors
     /// Everything that is wrong, not only the first thing; of unknown fields the first 16 and how many more there are.
     pub fn parse(body: &Value, deadline_max: Duration) -> Result<Self, Vec<Violation>> {
-        let Some(object) = body.as_object() else {
-            return Err(vec![Violation {
-                pointer: String::new(),
-                reason: "the body must be a JSON object".to_owned(),
-                unknown_field: false,
-            }]);
-        };
-        let mut fields = Fields { object, violations: Vec::new() };
-        fields.refuse_unknown();
+        let mut fields = Fields::of(body, &FIELDS)?;
         let prompt = fields.required("prompt", Prompt::parse);
         let model = fields.optional("model", |text| ModelName::parse(text).map_err(|e| e.to_string()));
         let aspect_ratio = fields.optional("aspect_ratio", |text| {
@@ -242,14 +241,18 @@ impl JobRequest {
         let size = fields.optional("size", |text| {
             ImageSize::parse(text).ok_or_else(|| one_of(&ImageSize::ALL.map(ImageSize::as_str)))
         });
+        let reference =
+            fields.optional("reference_upload_id", |text| UploadId::parse(text).map_err(|e| e.to_string()));
         let conversation_id =
             fields.optional("conversation_id", |text| ConversationId::parse(text).map_err(|e| e.to_string()));
         let metadata = fields.metadata();
-        let deadline = fields.deadline(deadline_max);
+        let seconds = (DEADLINE_MIN.as_secs(), deadline_max.as_secs());
+        let deadline = fields.optional_number("deadline_seconds", seconds).map(Duration::from_secs);
         match prompt {
             Some(prompt) if fields.violations.is_empty() => Ok(Self {
                 prompt,
                 model,
+                reference,
                 shape: Shape {
                     aspect_ratio: aspect_ratio.unwrap_or(AspectRatio::R1x1),
                     size: size.unwrap_or(ImageSize::K1),
@@ -274,111 +277,17 @@ impl JobRequest {
             self.conversation_id.as_ref().map_or("", ConversationId::as_str),
             deadline.as_deref().unwrap_or_default(),
         ];
-        // A request without any hashes as it did before there were metadata.
+        // A request without one of these hashes as it did before there were any.
         let metadata = self.metadata.canonical();
         if !self.metadata.is_empty() {
             parts.push(&metadata);
         }
+        if let Some(upload) = &self.reference {
+            parts.extend(["reference", upload.as_str()]);
+        }
         let hash = base32(&digest(&parts));
         hash.get(..26).unwrap_or_default().to_owned()
     }
-}
-
-struct Fields<'a> {
-    object: &'a Map<String, Value>,
-    violations: Vec<Violation>,
-}
-
-impl Fields<'_> {
-    fn violation(&mut self, field: &str, reason: String, unknown_field: bool) {
-        self.violations.push(Violation { pointer: pointer_token(field), reason, unknown_field });
-    }
-
-    fn refuse_unknown(&mut self) {
-        let unknown: Vec<_> =
-            self.object.keys().filter(|key| !FIELDS.contains(&key.as_str())).cloned().collect();
-        let known = FIELDS.join(", ");
-        let more = unknown.len().saturating_sub(UNKNOWN_SHOWN_MAX);
-        for field in unknown.into_iter().take(UNKNOWN_SHOWN_MAX) {
-            if field.chars().count() <= FIELD_CHARS_SHOWN {
-                self.violation(&field, format!("unknown field; known are {known}"), true);
-                continue;
-            }
-            // The answer need not repeat it all; a pointer to its beginning would point to another field.
-            let shown: String = field.chars().take(FIELD_CHARS_SHOWN).collect();
-            let reason = format!("unknown field {shown}\u{2026}; known are {known}");
-            self.violations.push(Violation { pointer: String::new(), reason, unknown_field: true });
-        }
-        if more > 0 {
-            let reason = format!("{more} more unknown fields");
-            self.violations.push(Violation { pointer: String::new(), reason, unknown_field: true });
-        }
-    }
-
-    fn required<T>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        if self.object.contains_key(field) {
-            return match self.object.get(field) {
-                Some(Value::String(text)) => self.parsed(field, text, parse),
-                _ => self.wrong_type(field, "a string"),
-            };
-        }
-        self.violation(field, "is required".to_owned(), false);
-        None
-    }
-
-    /// An absent field and `null` are the same.
-    fn optional<T>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        match self.object.get(field) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => self.parsed(field, text, parse),
-            Some(_) => self.wrong_type(field, "a string"),
-        }
-    }
-
-    fn parsed<T>(&mut self, field: &str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        parse(text).map_err(|reason| self.violation(field, reason, false)).ok()
-    }
-
-    fn wrong_type<T>(&mut self, field: &str, expected: &str) -> Option<T> {
-        self.violation(field, format!("must be {expected}"), false);
-        None
-    }
-
-    fn metadata(&mut self) -> Option<Metadata> {
-        match self.object.get("metadata") {
-            None | Some(Value::Null) => None,
-            Some(Value::Object(members)) => Metadata::parse(members, "/metadata")
-                .map_err(|violation| self.violations.push(violation))
-                .ok(),
-            Some(_) => self.wrong_type("metadata", "an object"),
-        }
-    }
-
-    fn deadline(&mut self, longest: Duration) -> Option<Duration> {
-        let value = match self.object.get("deadline_seconds") {
-            None | Some(Value::Null) => return None,
-            Some(value) => value,
-        };
-        let Some(seconds) = value.as_u64() else {
-            return self.wrong_type("deadline_seconds", "a whole number");
-        };
-        let deadline = Duration::from_secs(seconds);
-        if deadline < DEADLINE_MIN || deadline > longest {
-            let reason = format!("must be {} to {}", DEADLINE_MIN.as_secs(), longest.as_secs());
-            self.violation("deadline_seconds", reason, false);
-            return None;
-        }
-        Some(deadline)
-    }
-}
-
-/// A name as a step of a JSON pointer (RFC 6901).
-pub(crate) fn pointer_token(name: &str) -> String {
-    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-fn one_of(values: &[&str]) -> String {
-    format!("must be one of {}", values.join(", "))
 }
 
 #[cfg(test)]
@@ -399,7 +308,7 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let body = json!({"prompt": 1, "model": "a/b", "aspect_ratio": "7:1", "size": "4K", "conversation_id": "",
+        let body = json!({"prompt": 1, "model": "a/b", "aspect_ratio": "7:1", "size": "4K", "reference_upload_id": "upl_1", "conversation_id": "",
                           "metadata": [], "deadline_seconds": 1.5, "a~/b": 1});
         let pointers: Vec<_> = faults(&body).into_iter().map(|(pointer, _)| pointer).collect();
         assert_eq!(
@@ -410,6 +319,7 @@ mod tests {
                 "/model",
                 "/aspect_ratio",
                 "/size",
+                "/reference_upload_id",
                 "/conversation_id",
                 "/metadata",
                 "/deadline_seconds"
@@ -469,6 +379,8 @@ mod tests {
             json!({"prompt": "x", "size": "2K"}),
             json!({"prompt": "x", "aspect_ratio": "16:9"}),
             json!({"prompt": "x", "conversation_id": "c"}),
+            json!({"prompt": "x", "reference_upload_id": format!("upl_{}", "a".repeat(26))}),
+            json!({"prompt": "x", "reference_upload_id": format!("upl_b{}", "a".repeat(25))}),
             json!({"prompt": "x", "metadata": {"a": 1}}),
             json!({"prompt": "x", "deadline_seconds": 60}),
         ] {

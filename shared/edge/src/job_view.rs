@@ -50,6 +50,12 @@ impl JobView {
             "model": order.model,
             "aspect_ratio": order.shape.aspect_ratio.as_str(),
             "size": order.shape.size.as_str(),
+            "reference": order.reference.as_ref().map(|reference| json!({
+                "upload_id": reference.upload,
+                "sha256": reference.sha256,
+                "bytes": reference.bytes,
+                "content_type": reference.format.content_type(),
+            })),
             "drawn_by": drawn_by,
             "retry_of": order.retry_of,
             "conversation_id": order.conversation_id,

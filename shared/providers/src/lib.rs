@@ -20,6 +20,7 @@ pub mod image_check;
 mod local;
 mod openai;
 mod progress;
+mod reference;
 mod wire;
 
 use std::time::Duration;
@@ -39,8 +40,10 @@ pub use gemini::Gemini;
 pub use local::Local;
 pub use openai::OpenAi;
 pub use progress::Progress;
+pub use reference::{ReferenceFault, check_reference};
 pub use wire::{ConnectError, Dial, simulate};
 
+use image_check::CheckedImage;
 use wire::not_sent;
 
 /// Why there is no Forge.
@@ -134,6 +137,8 @@ pub struct DrawRequest<'a> {
     pub model: &'a ModelName,
     /// What the picture shows.
     pub prompt: &'a Prompt,
+    /// What it is drawn from, for a provider that takes that.
+    pub reference: Option<&'a CheckedImage>,
     /// Aspect ratio and size.
     pub shape: Shape,
     /// Tells apart two pictures of one prompt, where the provider can.

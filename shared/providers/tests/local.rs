@@ -10,6 +10,7 @@ use darkroom_core::image::ImageFormat;
 use darkroom_core::limits::{IMAGE_BYTES_MAX, IMAGE_SIDE_MAX};
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
+use darkroom_providers::image_check::{CheckedImage, check};
 use darkroom_providers::{DrawRequest, DrawnImage, Progress, Providers, Settings};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
@@ -19,12 +20,17 @@ fn providers() -> Providers {
 }
 
 async fn draw(prompt: &str, seed: u64, aspect_ratio: AspectRatio, size: ImageSize) -> DrawnImage {
+    draw_from(None, prompt, seed, Shape { aspect_ratio, size }).await
+}
+
+async fn draw_from(reference: Option<&CheckedImage>, prompt: &str, seed: u64, shape: Shape) -> DrawnImage {
     let request = DrawRequest {
         job: &JobId::parse(&format!("job_{}", "a".repeat(52))).unwrap(),
         call: 1,
         model: &ModelName::parse("darkroom-local").unwrap(),
         prompt: &Prompt::parse(prompt).unwrap(),
-        shape: Shape { aspect_ratio, size },
+        reference,
+        shape,
         seed,
         secret: None,
         progress: &Progress::unknown(),
@@ -102,6 +108,43 @@ async fn prompt_seed_and_shape_each_change_the_picture() {
         ("a lake", 1, AspectRatio::R1x1, ImageSize::K2),
     ] {
         assert!(seen.insert(draw(prompt, seed, ratio, size).await.sha256), "{prompt} {seed}");
+    }
+}
+
+/// The pixels of a picture, and in how many of them two differ: in the lower left corner, and elsewhere.
+fn difference(one: &DrawnImage, two: &DrawnImage) -> (usize, usize) {
+    let pixels = |image: &DrawnImage| {
+        let mut reader = png::Decoder::new(Cursor::new(image.bytes.clone())).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        pixels
+    };
+    let (width, height, low) = (one.width as usize, one.height as usize, one.width.min(one.height) as usize);
+    let (mut corner, mut elsewhere) = (0, 0);
+    for (at, (one, two)) in pixels(one).chunks(3).zip(pixels(two).chunks(3)).enumerate() {
+        let is_corner = at % width < low / 3 && at / width > height - low / 3;
+        let count = if is_corner { &mut corner } else { &mut elsewhere };
+        *count += usize::from(one != two);
+    }
+    (corner, elsewhere)
+}
+
+/// What is drawn from a picture shows it in a corner, each another one, and always the same.
+#[tokio::test]
+async fn a_reference_is_seen_in_the_picture() {
+    let png = check(include_bytes!("data/palette.png").to_vec()).unwrap();
+    let jpeg = check(include_bytes!("data/baseline.jpg").to_vec()).unwrap();
+    for (aspect_ratio, size) in [(AspectRatio::R16x9, ImageSize::K1), (AspectRatio::R9x16, ImageSize::K2)] {
+        let shape = Shape { aspect_ratio, size };
+        let draw = async |reference| draw_from(reference, "a lake", 1, shape).await;
+        let (without, of_png, of_jpeg) = (draw(None).await, draw(Some(&png)).await, draw(Some(&jpeg)).await);
+        assert_eq!(of_png, draw(Some(&png)).await);
+        let low = without.width.min(without.height) as usize;
+        for (one, two) in [(&without, &of_png), (&without, &of_jpeg), (&of_png, &of_jpeg)] {
+            let (corner, elsewhere) = difference(one, two);
+            assert_eq!(elsewhere, 0);
+            assert!(corner > low * low / 60, "{corner} pixels of {low}²");
+        }
     }
 }
 

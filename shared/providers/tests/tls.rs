@@ -117,6 +117,7 @@ async fn draw(providers: &Providers) -> DrawError {
         call: 1,
         model: &ModelName::parse("m").unwrap(),
         prompt: &Prompt::parse("p").unwrap(),
+        reference: None,
         shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
         seed: 1,
         secret: Some(&Secret::parse("key").unwrap()),

@@ -130,6 +130,14 @@ impl Functions {
         self.ask(self.api.clone(), user, request.expect("a request"))
     }
 
+    /// `POST /v1/uploads`
+    pub(super) fn begin_upload(&mut self, user: &str, body: &[u8]) -> Answer {
+        let request = Request::post("/v1/uploads")
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_vec()));
+        self.ask(self.api.clone(), user, request.expect("a request"))
+    }
+
     /// `GET` of a path with its query; `None` when no HTTP client could send it.
     pub(super) fn get(&mut self, user: &str, path: &str) -> Option<Answer> {
         let request = Request::get(path).body(Body::empty()).ok()?;

@@ -149,6 +149,7 @@ impl Bench {
             call: 1,
             model: &self.model,
             prompt: &self.prompt,
+            reference: None,
             shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
             seed: 7,
             secret: Some(&self.secret),

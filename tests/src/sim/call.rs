@@ -36,19 +36,29 @@ pub(crate) enum Service {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
+    /// An object, in the place of a text.
+    pub(crate) object: Option<Vec<u8>>,
 }
 
 impl Answer {
+    pub(crate) const fn of(status: u16, body: String) -> Self {
+        Self { status, body, object: None }
+    }
+
     pub(crate) fn ok(body: &Value) -> Self {
-        Self { status: 200, body: body.to_string() }
+        Self::of(200, body.to_string())
+    }
+
+    pub(crate) const fn object(bytes: Vec<u8>) -> Self {
+        Self { status: 200, body: String::new(), object: Some(bytes) }
     }
 
     pub(crate) fn error(status: u16, name: &str) -> Self {
-        Self { status, body: json!({"__type": name, "message": name}).to_string() }
+        Self::of(status, json!({"__type": name, "message": name}).to_string())
     }
 
     pub(crate) fn xml(status: u16, code: &str) -> Self {
-        Self { status, body: format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>") }
+        Self::of(status, format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>"))
     }
 }
 
@@ -132,7 +142,7 @@ impl Call {
             if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
                 body.extend(more);
             }
-            Answer { status: 400, body: body.to_string() }
+            Answer::of(400, body.to_string())
         };
         Some(match (fault, self.service) {
             (Fault::Throttled, Service::DynamoDb) => {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use axum::body::Body;
+use data_encoding::HEXLOWER;
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::time::pass;
 use super::world::World;
@@ -39,6 +41,21 @@ impl Client {
         let (status, answer) = self.ask("submit", || request().body(Body::from(body.to_string()))).await?;
         ensure!(status == 202, "{status} {answer}");
         Ok(self.accepted(&answer))
+    }
+
+    /// Makes a place for a picture and puts it there; the upload's id.
+    ///
+    /// # Errors
+    /// When there is none, however often it asks.
+    pub async fn upload(&self, picture: &[u8]) -> anyhow::Result<String> {
+        let sha256 = HEXLOWER.encode(&Sha256::digest(picture));
+        let promise = json!({"kind": "reference", "content_type": "image/png", "bytes": picture.len(), "sha256": sha256});
+        let request = || Request::post("/v1/uploads").header("content-type", "application/json");
+        let (status, place) = self.ask("api", || request().body(Body::from(promise.to_string()))).await?;
+        ensure!(status == 201, "{status} {place}");
+        let url: http::Uri = place["url"].as_str().unwrap_or_default().parse()?;
+        self.world.0.stores.put_object(url.path(), picture);
+        Ok(place["upload_id"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Asks to end a job; the status of the answer.

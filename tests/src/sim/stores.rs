@@ -137,6 +137,16 @@ impl Stores {
         self.state().ledger_writes
     }
 
+    /// Puts an object by a link, as its owner does: no function does it.
+    pub(crate) fn put_object(&self, path: &str, bytes: &[u8]) {
+        self.state().objects.insert(path.to_owned(), bytes.to_vec());
+    }
+
+    /// Takes the objects away whose keys begin so, as their time does.
+    pub(crate) fn expire_objects(&self, prefix: &str) {
+        self.state().objects.retain(|path, _| !path.contains(&format!("/{prefix}")));
+    }
+
     /// A picture's bytes.
     pub(crate) fn picture(&self, key: &str) -> Option<Vec<u8>> {
         let state = self.state();
@@ -205,17 +215,36 @@ impl State {
         fault
     }
 
-    /// `PutObject`, `DeleteObject`.
+    /// What is asked of S3. Tags are not looked at: nothing expires here.
     fn object(&mut self, call: &Call) -> Answer {
-        if call.operation == "DeleteObject" {
-            self.objects.remove(&call.path);
-            return Answer { status: 204, body: String::new() };
+        let done = |status| Answer::of(status, String::new());
+        let found = self.objects.get(&call.path);
+        match (call.operation.as_str(), found) {
+            ("DeleteObject", _) => {
+                self.objects.remove(&call.path);
+                done(204)
+            }
+            ("ListObjectsV2", _) => self.list(call.request["prefix"].as_str().unwrap_or_default()),
+            ("GetObject", Some(bytes)) => Answer::object(bytes.clone()),
+            ("PutObjectTagging", Some(_)) => done(200),
+            ("GetObject" | "PutObjectTagging", None) => Answer::xml(404, "NoSuchKey"),
+            ("PutObject", Some(_)) if call.if_none_match => Answer::xml(412, "PreconditionFailed"),
+            ("PutObject", _) => {
+                self.objects.insert(call.path.clone(), call.body.clone());
+                done(200)
+            }
+            (other, _) => Answer::xml(501, other),
         }
-        if call.if_none_match && self.objects.contains_key(&call.path) {
-            return Answer::xml(412, "PreconditionFailed");
-        }
-        self.objects.insert(call.path.clone(), call.body.clone());
-        Answer { status: 200, body: String::new() }
+    }
+
+    /// The objects whose keys begin so. A path is a key, perhaps behind its bucket.
+    fn list(&self, prefix: &str) -> Answer {
+        let below = |(path, bytes): (&String, &Vec<u8>)| {
+            let (_, rest) = path.split_once(&format!("/{prefix}"))?;
+            Some(format!("<Contents><Key>{prefix}{rest}</Key><Size>{}</Size></Contents>", bytes.len()))
+        };
+        let entries: Vec<_> = self.objects.iter().filter_map(below).collect();
+        Answer::of(200, format!("<ListBucketResult>{}</ListBucketResult>", entries.concat()))
     }
 }
 

@@ -187,5 +187,5 @@ fn engine(definitions: &[Table]) -> anyhow::Result<Engine> {
 
 fn answer(engine: &Engine, call: &Call) -> Answer {
     let (status, body) = engine.answer(&call.operation, &call.body);
-    Answer { status, body }
+    Answer::of(status, body)
 }

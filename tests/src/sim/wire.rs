@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use darkroom_aws::clients::{Access, Clients, Endpoints};
 use darkroom_aws::now;
-use serde_json::Value;
+use serde_json::json;
 
 use super::call::{Answer, Call, Service};
 use super::check::Check;
@@ -163,9 +163,7 @@ fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
     };
     let target = request.headers().get("x-amz-target").unwrap_or_default();
     let operation = match (service, request.method()) {
-        (Service::S3, "PUT") => "PutObject",
-        (Service::S3, "DELETE") => "DeleteObject",
-        (Service::S3, method) => method,
+        (Service::S3, method) => of_s3(method, uri.query().unwrap_or_default()),
         _ => target.rsplit('.').next().unwrap_or_default(),
     };
     let operation = operation.to_owned();
@@ -173,14 +171,35 @@ fn read(request: &HttpRequest) -> Result<Call, ConnectorError> {
     let invocation = request.headers().get("amz-sdk-invocation-id").unwrap_or_default().to_owned();
     let body = request.body().bytes().unwrap_or_default().to_vec();
     let request = match service {
-        Service::S3 => Value::Null,
+        Service::S3 => json!({"prefix": parameter(&uri, "prefix")}),
         _ => serde_json::from_slice(&body).unwrap_or_default(),
     };
     Ok(Call { service, operation, path: uri.path().to_owned(), if_none_match, invocation, request, body })
 }
 
+/// What is asked of S3: the query tells what of an object, or of all.
+fn of_s3<'a>(method: &'a str, query: &str) -> &'a str {
+    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    match method {
+        "PUT" if has("tagging") => "PutObjectTagging",
+        "PUT" => "PutObject",
+        "DELETE" => "DeleteObject",
+        "GET" if has("list-type") => "ListObjectsV2",
+        "GET" => "GetObject",
+        other => other,
+    }
+}
+
+/// A parameter of a query; empty when it is not there.
+fn parameter(uri: &http::Uri, name: &str) -> String {
+    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.filter(|(found, _)| *found == name).map(|(_, value)| value).next();
+    // Of what is asked for here only strokes are written otherwise in a query.
+    value.unwrap_or_default().replace("%2F", "/")
+}
+
 fn response(answer: Answer) -> Result<HttpResponse, ConnectorError> {
     let status =
         StatusCode::try_from(answer.status).map_err(|error| ConnectorError::user(Box::new(error)))?;
-    Ok(HttpResponse::new(status, SdkBody::from(answer.body)))
+    Ok(HttpResponse::new(status, answer.object.map_or_else(|| SdkBody::from(answer.body), SdkBody::from)))
 }

@@ -186,6 +186,11 @@ impl World {
         Client { world: self.clone(), user: user.to_owned() }
     }
 
+    /// Takes every upload away, as the bucket does when their time is over.
+    pub fn expire_uploads(&self) {
+        self.0.stores.expire_objects("uploads/");
+    }
+
     /// Gives the worker messages, or none.
     pub fn consume(&self, is_on: bool) {
         self.0.consuming.store(is_on, Ordering::Relaxed);

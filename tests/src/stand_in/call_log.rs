@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 /// What came of a call.
@@ -32,6 +33,8 @@ pub struct Call {
     pub model: String,
     /// Its prompt; empty when it could not be read.
     pub prompt: String,
+    /// The picture that it brought, with the type that it was said to be.
+    pub reference: Option<(String, Bytes)>,
     /// What came of it.
     pub outcome: Outcome,
 }

@@ -84,6 +84,7 @@ mod tests {
                 project: String::new(),
                 model: String::new(),
                 prompt: String::new(),
+                reference: None,
                 outcome,
             })
             .collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use darkroom_core::request::{AspectRatio, ImageSize, Shape};
+use data_encoding::BASE64;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Uri, header};
 use hyper::body::{Frame, Incoming};
@@ -49,6 +50,7 @@ impl Logged {
             project: String::new(),
             model,
             prompt: String::new(),
+            reference: None,
             outcome: Outcome::Abandoned,
         };
         Self { state: Arc::clone(state), number, arrived: Instant::now(), call }
@@ -65,6 +67,7 @@ impl Drop for Logged {
 /// What a request asks for.
 struct Asked {
     prompt: String,
+    reference: Option<(String, Bytes)>,
     shape: Shape,
 }
 
@@ -91,6 +94,7 @@ pub(super) async fn answer(
     let asked = body.await.and_then(|body| parse(&body));
     if let Some(asked) = &asked {
         logged.call.prompt.clone_from(&asked.prompt);
+        logged.call.reference.clone_from(&asked.reference);
     }
     if let (&Method::GET, "/v1beta/models", Some(key)) = (&head.method, head.uri.path(), &key) {
         return Ok(respond(models(&state, key), &mut logged));
@@ -167,13 +171,32 @@ fn parse(body: &[u8]) -> Option<Asked> {
     {
         return None;
     }
+    let (text, picture) = match content.get("parts")?.as_array()?.as_slice() {
+        [text] => (text, None),
+        [text, picture] => (text, Some(inline_data(picture)?)),
+        _ => return None,
+    };
+    if !has_only(text, &["text"]) {
+        return None;
+    }
     Some(Asked {
-        prompt: content.pointer("/parts/0/text")?.as_str()?.to_owned(),
+        prompt: text.get("text")?.as_str()?.to_owned(),
+        reference: picture,
         shape: Shape {
             aspect_ratio: AspectRatio::parse(image.get("aspectRatio")?.as_str()?)?,
             size: ImageSize::parse(image.get("imageSize")?.as_str()?)?,
         },
     })
+}
+
+/// A part with a picture: the type that it is said to be, and its bytes.
+fn inline_data(part: &Value) -> Option<(String, Bytes)> {
+    let data = part.get("inlineData")?;
+    if !has_only(part, &["inlineData"]) || !has_only(data, &["mimeType", "data"]) {
+        return None;
+    }
+    let bytes = BASE64.decode(data.get("data")?.as_str()?.as_bytes()).ok()?;
+    Some((data.get("mimeType")?.as_str()?.to_owned(), Bytes::from(bytes)))
 }
 
 /// What is to become of a call, decided when it arrives.

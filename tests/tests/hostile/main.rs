@@ -26,7 +26,7 @@ use std::sync::{PoisonError, RwLock};
 
 use darkroom_tests::hostile::{
     FORGE_ANSWER, GEMINI_ANSWER, IMAGE, LIST_QUERY, METADATA_PATCH, OPENAI_ANSWER, QUEUE_MESSAGE,
-    SUBMIT_BODY, TARGETS, Target, Verdict,
+    SUBMIT_BODY, TARGETS, Target, UPLOAD_BODY, Verdict,
 };
 use peak_alloc::PeakAlloc;
 
@@ -140,6 +140,11 @@ fn mutations_of_list_query() {
 #[test]
 fn mutations_of_metadata_patch() {
     mutations(METADATA_PATCH, 0..3_000);
+}
+
+#[test]
+fn mutations_of_upload_body() {
+    mutations(UPLOAD_BODY, 0..3_000);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::scenarios::{
     ALL, BLOCKED, CANCELLED_CALLING, CANCELLED_WAITING, CANCELLED_WORKER_DIED, DEAD_KEY, DELETED,
     DELETED_WITHOUT_A_PICTURE, DRAFTS_LISTED, DRAWN, FAILED_ONCE, FIRST_METADATA, FIRST_REFUSED, LONG_PROMPT,
     METADATA, NETWORK, NETWORK_CANCELLED_WORKER_DIED, NETWORK_WATCHED, NETWORK_WORKER_DIED,
-    NETWORK_WORKERS_DIE, NEVER_SENT, NO_KEY, NO_QUOTA, NOBODY_DRAWS, PROVIDER_DOWN, PUBLISHED, REFUSED_ONCE,
-    RETRIED, SEND_FAILED, Scenario, WORKER_DIED, WORKERS_DIE,
+    NETWORK_WORKERS_DIE, NEVER_SENT, NO_KEY, NO_QUOTA, NOBODY_DRAWS, PROVIDER_DOWN, PUBLISHED, REFERENCE,
+    REFERENCE_GONE, REFUSED_ONCE, RETRIED, SEND_FAILED, Scenario, WORKER_DIED, WORKERS_DIE,
 };
 use crate::{Run, is_proof, random, settings, simulate};
 
@@ -180,6 +180,8 @@ each! {
     jobs_without_a_picture_are_tried_again: RETRIED,
     a_job_that_its_owner_has_looked_for_is_cancelled: NETWORK_WATCHED,
     a_list_of_drafts_refunds_what_is_over: DRAFTS_LISTED,
+    a_job_is_drawn_with_a_reference: REFERENCE,
+    a_job_whose_reference_is_gone_is_refunded: REFERENCE_GONE,
 }
 
 /// Every call that any run makes is a point of some scenario.

@@ -29,7 +29,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 30] = [
+pub(crate) const ALL: [&Scenario; 32] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
@@ -60,6 +60,8 @@ pub(crate) const ALL: [&Scenario; 30] = [
     &RETRIED,
     &NETWORK_WATCHED,
     &DRAFTS_LISTED,
+    &REFERENCE,
+    &REFERENCE_GONE,
 ];
 
 const LOCAL: &str = "darkroom-local";
@@ -559,6 +561,48 @@ pub(crate) const DRAFTS_LISTED: Scenario = Scenario {
             world.pass(Duration::from_secs(70)).await;
             let drafts = world.client("alice").drafts().await?;
             ensure!(drafts.is_empty(), "{drafts:?}");
+            Ok(())
+        })
+    },
+    expected: &[Status::Failed],
+    ..DRAWN
+};
+
+/// Submits a job that is drawn from a picture of alice's own.
+async fn from_a_picture(world: &World, key: &str) -> anyhow::Result<String> {
+    let alice = world.client("alice");
+    let upload = alice.upload(PICTURE).await?;
+    let body = json!({"prompt": "a lighthouse", "model": LOCAL, "reference_upload_id": upload,
+                      "deadline_seconds": DEADLINE.as_secs()});
+    let id = alice.submit(key, &body).await?;
+    ensure!(alice.show(&id).await?["reference"]["upload_id"] == *upload, "not shown");
+    Ok(id)
+}
+
+const PICTURE: &[u8] = include_bytes!("../../corpora/image/good_rgb.png");
+
+/// It is drawn from a picture that its owner has put.
+pub(crate) const REFERENCE: Scenario = Scenario {
+    name: "drawn with a reference",
+    run: |world| {
+        Box::pin(async {
+            world.grant("alice", 10).await?;
+            from_a_picture(world, "k").await.map(drop)
+        })
+    },
+    ..DRAWN
+};
+
+/// The picture is gone when a worker comes to it: the job fails, and its tokens are back.
+pub(crate) const REFERENCE_GONE: Scenario = Scenario {
+    name: "reference gone",
+    run: |world| {
+        Box::pin(async {
+            world.consume(false);
+            world.grant("alice", 10).await?;
+            from_a_picture(world, "k").await?;
+            world.expire_uploads();
+            world.consume(true);
             Ok(())
         })
     },

@@ -32,6 +32,7 @@ fn new_job(key: &str) -> Job {
         model: ModelName::parse("m").unwrap(),
         shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
         conversation_id: None,
+        reference: None,
         retry_of: None,
         request_hash: "h".to_owned(),
         cost: 3,

@@ -16,9 +16,12 @@ use darkroom_core::image::ImageFormat;
 use darkroom_core::job::{Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
 use darkroom_core::ledger::Settlement;
-use darkroom_core::limits::{DEADLINE, DEADLINE_MIN, IMAGE_BYTES_MAX, IMAGE_SIDE_MAX, PROMPT_CHARS_MAX};
+use darkroom_core::limits::{
+    DEADLINE, DEADLINE_MIN, IMAGE_BYTES_MAX, IMAGE_SIDE_MAX, PROMPT_CHARS_MAX, REFERENCE_BYTES_MAX,
+};
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize};
+use darkroom_core::upload::UploadKind;
 use darkroom_tests::openapi::Document;
 use darkroom_tests::stores::stack;
 use serde_json::{Value, json};
@@ -85,10 +88,10 @@ fn the_words_are_those_of_the_core() {
             "Job/properties/settled/enum",
             set([Settlement::Captured, Settlement::Refunded].map(Settlement::as_str)),
         ),
-        (
-            "Image/properties/content_type/enum",
-            set([ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp].map(ImageFormat::content_type)),
-        ),
+        ("Image/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
+        ("Reference/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
+        ("UploadRequest/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
+        ("UploadRequest/properties/kind/enum", set(UploadKind::ALL.map(UploadKind::as_str))),
     ] {
         assert_eq!(words(&document, &format!("{schemas}/{pointer}")), wanted, "{pointer}");
     }
@@ -102,6 +105,8 @@ fn the_bounds_are_those_of_the_core() {
         ("JobRequest/properties/deadline_seconds/minimum", DEADLINE_MIN.as_secs()),
         ("JobRequest/properties/deadline_seconds/maximum", DEADLINE.as_secs()),
         ("Image/properties/bytes/maximum", IMAGE_BYTES_MAX as u64),
+        ("Reference/properties/bytes/maximum", REFERENCE_BYTES_MAX),
+        ("UploadRequest/properties/bytes/maximum", REFERENCE_BYTES_MAX),
         ("Image/properties/width/maximum", u64::from(IMAGE_SIDE_MAX)),
         ("Image/properties/height/maximum", u64::from(IMAGE_SIDE_MAX)),
     ] {

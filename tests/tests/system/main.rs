@@ -24,3 +24,4 @@ mod secrets;
 mod settings;
 mod stand_in_gemini;
 mod tenants;
+mod uploads;

@@ -426,6 +426,7 @@ async fn start(with: &Value) -> anyhow::Result<(TestStores, Interposer, JobTable
         model: ModelName::parse("m")?,
         shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
         conversation_id: None,
+        reference: None,
         retry_of: None,
         request_hash: "h".to_owned(),
         cost: 3,

@@ -45,7 +45,7 @@ async fn start(function: &str, variables: &BTreeMap<&str, &str>) -> anyhow::Resu
 async fn a_missing_setting_is_named() -> anyhow::Result<()> {
     let tables = ["DARKROOM_JOBS_TABLE", "DARKROOM_LEDGER_TABLE", "DARKROOM_KEYS_TABLE"];
     for (function, own) in [
-        ("submit", vec!["DARKROOM_QUEUE_URL"]),
+        ("submit", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
         ("api", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
         ("worker", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_KMS_KEY"]),
         ("sweeper", vec!["DARKROOM_QUEUE_URL"]),

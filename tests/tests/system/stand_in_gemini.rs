@@ -55,6 +55,7 @@ impl Setup {
             call: 1,
             model: &ModelName::parse(MODEL).unwrap(),
             prompt: &Prompt::parse(prompt).unwrap(),
+            reference: None,
             shape,
             seed: 0,
             secret: Some(&Secret::parse(key).unwrap()),

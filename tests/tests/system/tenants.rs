@@ -88,6 +88,14 @@ async fn nobody_sees_or_changes_what_is_anothers() -> anyhow::Result<()> {
                     );
                     assert!(alike(&other, &newcomer), "{other:?} is not {newcomer:?}");
                 }
+                Shows::NewPlace => {
+                    let stranger = house.ask_as(&asked, "nobody-ever-heard-of").await?;
+                    assert_eq!(other.status, 201, "{}", other.body);
+                    assert!(alike(&other, &newcomer) && alike(&newcomer, &stranger), "{other:?}");
+                    let folders: BTreeSet<_> =
+                        [&other, &newcomer, &stranger].map(|answer| folder(answer.text("url"))).into();
+                    assert_eq!(folders.len(), 3, "one for each: {folders:?}");
+                }
                 Shows::Everybody => {}
             }
             assert_eq!(house.stored().await?, before, "{asked:?} changed what is stored");
@@ -140,6 +148,12 @@ async fn the_keys_of_two_users_do_not_meet() -> anyhow::Result<()> {
     let after = app.get(OWNER, &format!("/v1/jobs/{}", house.draft)).await?.body;
     assert_eq!(without_link(after), without_link(alices));
     house.finish().await
+}
+
+/// The owner's folder in a link to put an upload.
+fn folder(url: &str) -> String {
+    let path = url.split('?').next().unwrap_or_default();
+    path.rsplit('/').nth(2).unwrap_or_default().to_owned()
 }
 
 /// A link is signed anew each time it is asked for.

@@ -225,6 +225,31 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may s3:ListBucket",
         ),
         (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/9/Resource",
+            json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
+            "api may s3:PutObject",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/9/Action/-",
+            json!("s3:GetObject"),
+            "api may s3:GetObject",
+        ),
+        (
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/5/Condition/StringLike/s3:prefix",
+            json!("*"),
+            "submit may s3:ListBucket",
+        ),
+        (
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/6/Action/-",
+            json!("s3:GetObject"),
+            "submit may s3:GetObject",
+        ),
+        (
+            "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/5/Resource",
+            json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
+            "worker may s3:GetObject",
+        ),
+        (
             "SweeperFunction/Properties/Role",
             json!({"Fn::GetAtt": ["WorkerRole", "Arn"]}),
             "a role of its own",
@@ -273,12 +298,32 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         (
             "ImageBucket/Properties/CorsConfiguration/CorsRules/0/AllowedOrigins",
             json!(["*"]),
-            "pages that may read images",
+            "pages that may use the bucket",
         ),
         (
             "ImageBucket/Properties/CorsConfiguration/CorsRules/0/AllowedMethods/-",
             json!("PUT"),
-            "pages that may read images",
+            "pages that may use the bucket",
+        ),
+        (
+            "ImageBucket/Properties/CorsConfiguration/CorsRules/1/AllowedOrigins",
+            json!(["*"]),
+            "pages that may use the bucket",
+        ),
+        (
+            "ImageBucket/Properties/CorsConfiguration/CorsRules/1/AllowedHeaders",
+            json!(["*"]),
+            "pages that may use the bucket",
+        ),
+        (
+            "ImageBucket/Properties/LifecycleConfiguration/Rules/1/TagFilters/0/Value",
+            json!("job"),
+            "object expiry",
+        ),
+        (
+            "ImageBucket/Properties/LifecycleConfiguration/Rules/2/ExpirationInDays",
+            json!(90),
+            "object expiry",
         ),
         (
             "ImageBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy",

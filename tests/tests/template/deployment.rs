@@ -70,7 +70,7 @@ fn check_settings(function: &Function, faults: &mut Faults) {
     ] {
         faults.same(&format!("{id} {variable}"), &value(variable), &wanted);
     }
-    if ["api", "worker"].contains(&function.binary.as_str()) {
+    if ["submit", "api", "worker"].contains(&function.binary.as_str()) {
         let bucket = "dark-images-123456789012-eu-central-1";
         faults.same(&format!("{id} bucket"), &value("DARKROOM_IMAGE_BUCKET"), &bucket);
     }

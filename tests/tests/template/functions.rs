@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 15] = [
+const ROUTES: [(&str, &str, bool); 16] = [
     ("submit", "POST /v1/jobs", true),
     ("submit", "POST /v1/jobs/{id}/retry", true),
     // Whatever fits no other route: its answer is ours too.
@@ -27,6 +27,7 @@ const ROUTES: [(&str, &str, bool); 15] = [
     ("api", "POST /v1/jobs/{id}/cancel", true),
     ("api", "POST /v1/jobs/{id}/publish", true),
     ("api", "POST /v1/jobs/{id}/unpublish", true),
+    ("api", "POST /v1/uploads", true),
 ];
 
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {

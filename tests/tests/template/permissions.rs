@@ -10,13 +10,16 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 38] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
     ("submit", "keys", &["dynamodb:Query"], "catalogue"),
     ("submit", "keys", &["dynamodb:GetItem"], "breakers"),
     ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
+    // Looks whether an upload is there and has it kept, and never reads one.
+    ("submit", "bucket", &["s3:ListBucket"], "uploads"),
+    ("submit", "uploads", &["s3:PutObjectTagging"], ALWAYS),
     ("submit", "logs", LOGS, ALWAYS),
     // Reads and lists jobs, cancels and sweeps them and refunds; changes metadata, and makes the first of a job that is there;
     // deletes what is kept beside records, leaving tombstones of these; presigns and deletes images; looks whether all this is
@@ -47,6 +50,8 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
     ("api", "keys", &["dynamodb:GetItem"], "heartbeats and breakers"),
     ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
     ("api", "images", &["s3:DeleteObject", "s3:GetObject"], ALWAYS),
+    // Signs links to put uploads.
+    ("api", "uploads", &["s3:PutObject", "s3:PutObjectTagging"], ALWAYS),
     ("api", "bucket", &["s3:ListBucket"], "probe"),
     ("api", "logs", LOGS, ALWAYS),
     // Claims and settles. It never makes a job, never sends and never holds.
@@ -56,6 +61,8 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 33] = [
     // Nobody else opens secrets, and it only those that were sealed for its table.
     ("worker", "secrets", &["kms:Decrypt"], "own table"),
     ("worker", "images", &["s3:PutObject"], ALWAYS),
+    ("worker", "uploads", &["s3:GetObject"], ALWAYS),
+    ("worker", "bucket", &["s3:ListBucket"], "uploads"),
     ("worker", "queue", &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], ALWAYS),
     ("worker", "logs", LOGS, ALWAYS),
     // Reads what is due, requeues, settles what cannot be done, sends.
@@ -97,6 +104,7 @@ fn condition(name: &str) -> Vec<String> {
             all
         }
         "own table" => vec!["StringEquals kms:EncryptionContext:table dark-keys".to_owned()],
+        "uploads" => vec!["StringLike s3:prefix uploads/*".to_owned()],
         "probe" => vec![format!("StringEquals s3:prefix {PROBE_PREFIX}")],
         _ => Vec::new(),
     }
@@ -175,6 +183,7 @@ fn arn(function: &str, resource: &str) -> String {
         "queue" => format!("arn:aws:sqs:{PLACE}:dark-jobs"),
         "secrets" => format!("arn:aws:kms:{PLACE}:key/dark-SecretsKey"),
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
+        "uploads" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/uploads/*".to_owned(),
         "bucket" => "arn:aws:s3:::dark-images-123456789012-eu-central-1".to_owned(),
         "logs" => format!("arn:aws:logs:{PLACE}:log-group:/aws/lambda/dark-{function}:*"),
         table => format!("arn:aws:dynamodb:{PLACE}:table/dark-{table}"),

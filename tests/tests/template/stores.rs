@@ -166,14 +166,26 @@ fn check_bucket(view: &View<'_>, faults: &mut Faults) {
         &encrypted,
     );
 
-    let cors = json!([{"AllowedOrigins": [{"Ref": "ImageOrigin"}], "AllowedMethods": ["GET", "HEAD"], "MaxAge": 3_600}]);
-    faults.same("pages that may read images", written("CorsConfiguration/CorsRules"), &cors);
+    let signed = ["content-type", "if-none-match", "x-amz-checksum-sha256", "x-amz-tagging"];
+    let cors = json!([
+        {"AllowedOrigins": [{"Ref": "ImageOrigin"}], "AllowedMethods": ["GET", "HEAD"], "MaxAge": 3_600},
+        {"AllowedOrigins": [{"Ref": "ImageOrigin"}], "AllowedMethods": ["PUT"], "AllowedHeaders": signed, "MaxAge": 3_600},
+    ]);
+    faults.same("pages that may use the bucket", written("CorsConfiguration/CorsRules"), &cors);
     let nobody = ["https://origin.invalid".to_owned()];
     let allowed: Vec<_> = bucket.cors.iter().flat_map(|rule| &rule.allowed_origins).collect();
-    faults.same("pages that may read images by default", &allowed, &nobody.iter().collect());
+    faults.same("pages that may by default", &allowed, &nobody.iter().chain(&nobody).collect());
 
     let lifecycle = json!([
         {"Id": "expire-images", "Status": "Enabled", "Prefix": "images/", "ExpirationInDays": limits::IMAGE_DAYS},
+        {
+            "Id": "expire-unused-uploads",
+            "Status": "Enabled",
+            "Prefix": "uploads/",
+            "TagFilters": [{"Key": "use", "Value": "none"}],
+            "ExpirationInDays": limits::UPLOAD_UNUSED_DAYS,
+        },
+        {"Id": "expire-uploads", "Status": "Enabled", "Prefix": "uploads/", "ExpirationInDays": limits::UPLOAD_DAYS},
         {"Id": "abort-uploads", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
     ]);
     faults.same("object expiry", written("LifecycleConfiguration/Rules"), &lifecycle);

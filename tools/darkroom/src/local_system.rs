@@ -298,6 +298,7 @@ fn cors_rule(rule: &darkroom_template::CorsRule) -> CorsRule {
     CorsRule {
         allowed_origins: rule.allowed_origins.clone(),
         allowed_methods: rule.allowed_methods.clone(),
+        allowed_headers: rule.allowed_headers.clone(),
         max_age: rule.max_age,
     }
 }

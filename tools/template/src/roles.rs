@@ -32,8 +32,14 @@ fn statement(node: &Node<'_>) -> Result<Statement, TemplateError> {
 }
 
 /// Operators that are understood. A misspelt one would be refused by IAM only when the stack is deployed.
-const OPERATORS: [&str; 5] =
-    ["ForAllValues:StringEquals", "ForAllValues:StringLike", "Null", "StringEquals", "StringEqualsIfExists"];
+const OPERATORS: [&str; 6] = [
+    "ForAllValues:StringEquals",
+    "ForAllValues:StringLike",
+    "Null",
+    "StringEquals",
+    "StringEqualsIfExists",
+    "StringLike",
+];
 
 fn conditions(node: &Node<'_>) -> Result<Vec<Condition>, TemplateError> {
     node.only(&OPERATORS)?;

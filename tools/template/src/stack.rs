@@ -97,6 +97,8 @@ pub struct CorsRule {
     pub allowed_origins: Vec<String>,
     /// HTTP methods.
     pub allowed_methods: Vec<String>,
+    /// Headers that a page may set beyond those that browsers send to anybody.
+    pub allowed_headers: Vec<String>,
     /// How long a browser may remember the answer.
     pub max_age: Duration,
 }

@@ -114,10 +114,13 @@ pub(crate) fn bucket(logical_id: &str, properties: &Node<'_>) -> Result<Bucket, 
 fn cors(node: &Node<'_>) -> Result<Vec<CorsRule>, TemplateError> {
     node.only(&["CorsRules"])?;
     let rule = |rule: &Node<'_>| {
-        rule.only(&["AllowedOrigins", "AllowedMethods", "MaxAge"])?;
+        rule.only(&["AllowedOrigins", "AllowedMethods", "AllowedHeaders", "MaxAge"])?;
         Ok(CorsRule {
             allowed_origins: rule.need("AllowedOrigins")?.one_or_more()?,
             allowed_methods: rule.need("AllowedMethods")?.one_or_more()?,
+            allowed_headers: rule
+                .get("AllowedHeaders")
+                .map_or_else(|| Ok(Vec::new()), |headers| headers.one_or_more())?,
             max_age: rule.get("MaxAge").map_or(Ok(Duration::ZERO), |age| age.seconds())?,
         })
     };

@@ -466,11 +466,12 @@ Resources:
     Type: AWS::S3::Bucket
     Properties:
       BucketName: images
-      CorsConfiguration: { CorsRules: [{ AllowedOrigins: [!Ref Origin], AllowedMethods: [GET], MaxAge: 60 }] }
+      CorsConfiguration: { CorsRules: [{ AllowedOrigins: [!Ref Origin], AllowedMethods: [GET], AllowedHeaders: [content-type], MaxAge: 60 }] }
 "#;
     let rule = CorsRule {
         allowed_origins: vec!["https://app.example".into()],
         allowed_methods: vec!["GET".into()],
+        allowed_headers: vec!["content-type".into()],
         max_age: Duration::from_mins(1),
     };
     assert_eq!(stack(yaml).buckets[0].cors, [rule]);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use darkroom_core::id::{ConversationId, JobId, ModelName, Stamp, UserId};
+use darkroom_core::id::{ConversationId, JobId, ModelName, Stamp, UploadId, UserId};
 use darkroom_core::image::{ImageFormat, StoredImage};
 use darkroom_core::job::{
     Job, Order, Outcome, Pending, Processing, Record, Settled, Stage, Status, Tombstone, WaitReason,
@@ -13,6 +13,7 @@ use darkroom_core::ledger::Settlement;
 use darkroom_core::limits::INDEX_SHARDS;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
 use darkroom_core::time::Timestamp;
+use darkroom_core::upload::Reference;
 
 use crate::attributes::{Item, ItemError, Reader, millis, number, text};
 use crate::keys::{Key, PK};
@@ -41,6 +42,7 @@ pub(crate) mod name {
         PROMPT = "prompt",
         ASPECT_RATIO = "ratio",
         SIZE = "size",
+        REFERENCE = "reference",
         CONVERSATION = "conversation_id",
         RETRY_OF = "retry_of",
         REQUEST_HASH = "request_hash",
@@ -101,6 +103,9 @@ pub fn to_item(job: &Job) -> Item {
     put(name::DEADLINE_AT, millis(order.deadline_at));
     if let Some(prompt) = &order.prompt {
         put(name::PROMPT, text(prompt.reveal()));
+    }
+    if let Some(reference) = &order.reference {
+        put(name::REFERENCE, reference_map(reference));
     }
     if let Some(conversation) = &order.conversation_id {
         put(name::CONVERSATION, text(conversation.as_str()));
@@ -221,6 +226,7 @@ fn order(read: Reader<'_>) -> Result<Order, ItemError> {
             aspect_ratio: read.parsed(name::ASPECT_RATIO, AspectRatio::parse)?,
             size: read.parsed(name::SIZE, ImageSize::parse)?,
         },
+        reference: reference(read)?,
         conversation_id: read.optional_parsed(name::CONVERSATION, |text| ConversationId::parse(text).ok())?,
         retry_of: read.optional_parsed(name::RETRY_OF, |text| JobId::parse(text).ok())?,
         request_hash: read.text(name::REQUEST_HASH)?.to_owned(),
@@ -273,6 +279,30 @@ fn settled(read: Reader<'_>, status: Status) -> Result<Settled, ItemError> {
 
 fn expires_at(read: Reader<'_>) -> Result<Timestamp, ItemError> {
     Ok(Timestamp::from_millis(read.number(name::TTL)?.saturating_mul(1000)))
+}
+
+/// What a job is drawn from as the `reference` attribute.
+fn reference_map(reference: &Reference) -> AttributeValue {
+    AttributeValue::M(HashMap::from([
+        ("upload_id".to_owned(), text(reference.upload.as_str())),
+        ("sha256".to_owned(), text(&reference.sha256)),
+        ("bytes".to_owned(), number(reference.bytes)),
+        ("content_type".to_owned(), text(reference.format.content_type())),
+    ]))
+}
+
+fn reference(read: Reader<'_>) -> Result<Option<Reference>, ItemError> {
+    let Some(value) = read.0.get(name::REFERENCE) else { return Ok(None) };
+    let AttributeValue::M(map) = value else {
+        return Err(ItemError { attribute: name::REFERENCE, problem: "is not a map" });
+    };
+    let read = Reader(map);
+    Ok(Some(Reference {
+        upload: read.parsed("upload_id", |text| UploadId::parse(text).ok())?,
+        sha256: read.text("sha256")?.to_owned(),
+        bytes: read.number("bytes")?,
+        format: read.parsed("content_type", ImageFormat::from_content_type)?,
+    }))
 }
 
 /// A picture as the `result` attribute.

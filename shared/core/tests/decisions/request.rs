@@ -10,6 +10,8 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(3_600);
 
+const UPLOAD: &str = "upl_agrpjafoqqaqeayeauaqdifobq";
+
 fn parse(body: &Value) -> Result<JobRequest, Vec<Violation>> {
     JobRequest::parse(body, LONGEST)
 }
@@ -27,7 +29,7 @@ fn values() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         any::<String>().prop_map(Value::from),
         "[ -~]{0,20}".prop_map(Value::from),
-        proptest::sample::select(vec!["x", "1:1", "21:9", "1K", "2K", "m-1"]).prop_map(Value::from),
+        proptest::sample::select(vec!["x", "1:1", "21:9", "1K", "2K", "m-1", UPLOAD]).prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
@@ -40,7 +42,8 @@ fn values() -> impl Strategy<Value = Value> {
 fn names() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => proptest::sample::select(vec![
-            "prompt", "model", "aspect_ratio", "size", "conversation_id", "metadata", "deadline_seconds",
+            "prompt", "model", "aspect_ratio", "size", "reference_upload_id", "conversation_id", "metadata",
+            "deadline_seconds",
         ]).prop_map(str::to_owned),
         2 => any::<String>(),
         1 => "[~/a]{0,6}",

@@ -96,7 +96,10 @@ fn codes_have_their_status() {
 fn what_may_be_asked_again_is_not_what_was_refused_for_good() {
     let for_good: Vec<_> =
         JobErrorCode::ALL.iter().filter(|code| !code.is_retryable()).map(|code| code.as_str()).collect();
-    assert_eq!(for_good, ["content_blocked", "invalid_request", "model_retired"]);
+    assert_eq!(
+        for_good,
+        ["content_blocked", "invalid_request", "reference_missing", "invalid_reference", "model_retired"]
+    );
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::common::{at, cases};
-use darkroom_core::id::{IdempotencyKey, JobId, KeyId, ModelName, ProjectName, Stamp, Ticket, UserId};
+use darkroom_core::id::{
+    IdempotencyKey, JobId, KeyId, ModelName, ProjectName, Stamp, Ticket, UploadId, UserId,
+};
 use darkroom_core::image::ImageFormat;
 use darkroom_core::job::{Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -87,11 +89,12 @@ proptest! {
     }
 
     #[test]
-    fn ids_are_read_from_any_text_or_refused(text in prop_oneof![any::<String>(), "(job|key)_[a-z2-7]{14,54}"]) {
+    fn ids_are_read_from_any_text_or_refused(text in prop_oneof![any::<String>(), "(job|key|upl)_[a-z2-7]{14,54}"]) {
         let read = [
             JobId::parse(&text).map(String::from),
             UserId::parse(&text).map(String::from),
             KeyId::parse(&text).map(String::from),
+            UploadId::parse(&text).map(String::from),
             ModelName::parse(&text).map(String::from),
             ProjectName::parse(&text).map(String::from),
             IdempotencyKey::parse(&text).map(String::from),

@@ -2,16 +2,17 @@
 
 mod answer;
 mod error_body;
+mod request;
 
 use std::time::Duration;
 
 use darkroom_core::answer::Refusal;
 use darkroom_core::key::Secret;
 use http::HeaderName;
-use serde_json::json;
 use tokio::time::Instant;
 
 use self::answer::Reader;
+use self::request::Body;
 use crate::base_url::BaseUrl;
 use crate::wire::{ConnectError, Endpoint, KeyHeader};
 use crate::{DrawError, DrawRequest, DrawnImage, needed};
@@ -38,18 +39,8 @@ impl Gemini {
     ) -> Result<DrawnImage, DrawError> {
         let deadline = Instant::now() + timeout;
         let secret = needed(request.secret)?;
-        let body = json!({
-            "contents": [{"role": "user", "parts": [{"text": request.prompt.reveal()}]}],
-            "generationConfig": {
-                "responseModalities": ["TEXT", "IMAGE"],
-                "imageConfig": {
-                    "aspectRatio": request.shape.aspect_ratio.as_str(),
-                    "imageSize": request.shape.size.as_str(),
-                },
-            },
-        });
         let path = format!("/v1beta/models/{}:generateContent", request.model);
-        let call = self.endpoint.post(&path, Some(key_header(secret)?), &body)?;
+        let call = self.endpoint.post(&path, Some(key_header(secret)?), &Body::of(&request))?;
         let raw = self.endpoint.picture::<Reader>(call, Some(secret), deadline).await?;
         raw.checked(request.model).await.map_err(DrawError::Refused)
     }

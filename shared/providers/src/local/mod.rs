@@ -6,6 +6,7 @@
 mod canvas;
 mod color;
 mod land;
+mod mosaic;
 mod motifs;
 mod palette;
 mod png_file;
@@ -54,11 +55,16 @@ impl Local {
     async fn draw_untimed(&self, request: DrawRequest<'_>) -> Result<DrawnImage, DrawError> {
         let (width, height) = dimensions(request.shape);
         let (prompt, seed) = (request.prompt.reveal().to_owned(), request.seed);
+        let reference = request.reference.map(|image| image.sha256.clone());
         let drawn_by = request.model.to_string();
         let permit = Arc::clone(&self.drawing).acquire_owned().await;
         let drawing = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let pixels = scene::paint(&prompt, seed, width, height).into_pixels();
+            let mut canvas = scene::paint(&prompt, seed, width, height);
+            if let Some(sha256) = &reference {
+                mosaic::paint(&mut canvas, sha256);
+            }
+            let pixels = canvas.into_pixels();
             let bytes = Bytes::from(png_file::encode(&pixels, width, height)?);
             let sha256 = HEXLOWER.encode(&Sha256::digest(&bytes));
             Ok(DrawnImage { bytes, sha256, width, height, format: ImageFormat::Png, drawn_by })

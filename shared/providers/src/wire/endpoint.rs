@@ -6,7 +6,7 @@ use darkroom_core::key::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use serde_json::Value;
+use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{RawImage, ReadAnswer, Reading};
@@ -68,8 +68,14 @@ impl Endpoint {
     }
 
     /// `POST` of a JSON body to a path below the base URL.
-    pub(crate) fn post(&self, path: &str, key: Option<KeyHeader>, body: &Value) -> Result<Call, DrawError> {
-        let mut call = self.call(Method::POST, path, key, Bytes::from(body.to_string()))?;
+    pub(crate) fn post(
+        &self,
+        path: &str,
+        key: Option<KeyHeader>,
+        body: &impl Serialize,
+    ) -> Result<Call, DrawError> {
+        let body = serde_json::to_vec(body).map_err(|_| unwritable())?;
+        let mut call = self.call(Method::POST, path, key, Bytes::from(body))?;
         call.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(call)
     }

@@ -7,6 +7,7 @@ use darkroom_core::answer::Refusal;
 use darkroom_core::image::ImageFormat;
 use darkroom_core::limits::IMAGE_BYTES_MAX;
 use darkroom_core::model::ProviderName;
+use darkroom_providers::image_check::check;
 use darkroom_providers::{BaseUrl, ConnectError, DrawError, Providers, Settings};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
@@ -61,6 +62,32 @@ async fn the_request_is_what_the_api_asks_for() {
     assert_eq!(image.sha256, HEXLOWER.encode(&Sha256::digest(&image.bytes)));
     assert!(!image.bytes.windows(4).any(|bytes| bytes == b"tEXt"), "texts are dropped");
     assert!(png::Decoder::new(std::io::Cursor::new(&image.bytes)).read_info().is_ok());
+}
+
+/// Behind the prompt, as it was checked, with the type that its bytes have.
+#[tokio::test]
+async fn a_reference_goes_along_in_the_request() {
+    for (file, media_type) in [
+        (&include_bytes!("../data/palette.png")[..], "image/png"),
+        (include_bytes!("../data/baseline.jpg"), "image/jpeg"),
+        (include_bytes!("../data/lossless_exif.webp"), "image/webp"),
+    ] {
+        let server = RawServer::start(Script::Answer(answer("m"))).await;
+        let reference = check(file.to_vec()).unwrap();
+        let asked = Asked { reference: Some(reference.clone()), ..Asked::of(ProviderName::Gemini) };
+        asked.draw(&providers(&server)).await.unwrap();
+        let requests = server.requests();
+        let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        let data = BASE64.encode(&reference.bytes);
+        let parts = json!([
+            {"text": "a \"lighthouse\" at dusk — Leuchtturm 灯台"},
+            {"inlineData": {"mimeType": media_type, "data": data}},
+        ]);
+        assert_eq!(body["contents"], json!([{"role": "user", "parts": parts}]));
+        assert_eq!(body["generationConfig"]["imageConfig"]["imageSize"], "2K");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::key::Secret;
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
+use darkroom_providers::image_check::CheckedImage;
 use darkroom_providers::{BaseUrl, DrawError, DrawRequest, DrawnImage, Progress, Providers, Settings};
 use raw_server::RawServer;
 
@@ -42,6 +43,7 @@ struct Asked<'a> {
     call: u32,
     timeout: Duration,
     progress: Progress,
+    reference: Option<CheckedImage>,
 }
 
 impl Asked<'_> {
@@ -60,6 +62,7 @@ impl Asked<'_> {
             call: 1,
             timeout: Duration::from_secs(20),
             progress: Progress::unknown(),
+            reference: None,
         }
     }
 
@@ -70,6 +73,7 @@ impl Asked<'_> {
             call: self.call,
             model: &ModelName::parse(self.model).unwrap(),
             prompt: &Prompt::parse("a \"lighthouse\" at dusk — Leuchtturm 灯台").unwrap(),
+            reference: self.reference.as_ref(),
             shape: self.shape,
             seed: 0x1_0000_0007,
             secret: secret.as_ref(),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use darkroom_core::id::{IdempotencyKey, JobId, ModelName, Stamp, UserId};
+use darkroom_core::id::{IdempotencyKey, JobId, ModelName, Stamp, UploadId, UserId};
 use darkroom_core::image::{ImageFormat, StoredImage};
 use darkroom_core::job::{Job, Order, Outcome, Pending, Processing, Settled, Stage, Submission, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, SeenProcessing};
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
 use darkroom_core::time::Timestamp;
+use darkroom_core::upload::Reference;
 
 /// A small deterministic source of choices.
 pub(crate) struct Choices(pub(crate) u64);
@@ -99,6 +100,15 @@ impl Choices {
         }
     }
 
+    fn reference(&mut self) -> Reference {
+        Reference {
+            upload: UploadId::new(self.moment(), [7; 10]),
+            sha256: "0f".repeat(32),
+            bytes: 70,
+            format: self.one_of(&ImageFormat::ALL),
+        }
+    }
+
     pub(crate) fn job(&mut self, number: u64) -> Job {
         let user = UserId::parse("user").unwrap();
         let key = IdempotencyKey::parse(&format!("k{number}")).unwrap();
@@ -109,6 +119,7 @@ impl Choices {
                 prompt: (self.below(2) == 0).then(|| Prompt::parse("a prompt").unwrap()),
                 model: ModelName::parse("m").unwrap(),
                 shape: Shape { aspect_ratio: AspectRatio::R16x9, size: ImageSize::K1 },
+                reference: (self.below(2) == 0).then(|| self.reference()),
                 conversation_id: None,
                 retry_of: None,
                 request_hash: "h".to_owned(),

@@ -22,6 +22,7 @@ async fn cancelled(stack: &TestStack, model: &str) -> anyhow::Result<String> {
         model: ModelName::parse(model)?,
         shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
         conversation_id: None,
+        reference: None,
         retry_of: None,
         request_hash: "h".to_owned(),
         cost: 1,

@@ -178,6 +178,12 @@ pub(super) fn alike(one: &Answer, two: &Answer) -> bool {
         for row in rows.filter_map(Value::as_object_mut) {
             row.remove("oldest_pending_seconds");
         }
+        // A place for an upload is new each time.
+        if let Some(place) = body.as_object_mut().filter(|body| body.contains_key("upload_id")) {
+            for name in ["upload_id", "url", "expires_at"] {
+                place.insert(name.to_owned(), Value::Null);
+            }
+        }
         body
     };
     (one.status, body(one), headers(one)) == (two.status, body(two), headers(two))

@@ -17,6 +17,8 @@ pub(super) enum Shows {
     Everybody,
     /// The job that it makes, paid by the caller.
     Made,
+    /// A place that is new each time, in the caller's own folder.
+    NewPlace,
     /// No route: nothing, whatever its path names.
     Nothing,
 }
@@ -63,7 +65,7 @@ impl Row {
 }
 
 /// In an order in which the owner can have all of it.
-pub(super) const ROWS: [Row; 15] = [
+pub(super) const ROWS: [Row; 16] = [
     row("POST /v1/jobs", "submit", "POST", "/v1/jobs", Shows::Made),
     row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
     row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
@@ -76,6 +78,7 @@ pub(super) const ROWS: [Row; 15] = [
     row("POST /v1/jobs/{id}/retry", "submit", "POST", "/v1/jobs/{id}/retry", Shows::OneJob)
         .owners(Job::Cancelled, 202),
     row("DELETE /v1/jobs/{id}", "api", "DELETE", "/v1/jobs/{id}", Shows::OneJob).owners(Job::Cancelled, 204),
+    row("POST /v1/uploads", "api", "POST", "/v1/uploads", Shows::NewPlace),
     row("GET /v1/account", "api", "GET", "/v1/account", Shows::CallersOwn),
     row("GET /v1/account/entries", "api", "GET", "/v1/account/entries", Shows::CallersOwn),
     row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),
@@ -109,6 +112,11 @@ impl Row {
             asked.headers.push(("content-type", "application/json".to_owned()));
             asked.headers.push(("idempotency-key", KEY.to_owned()));
             asked.body = Some(json!({"prompt": "a bridge"}));
+        } else if self.shows == Shows::NewPlace {
+            asked.headers.push(("content-type", "application/json".to_owned()));
+            let hash = "0f".repeat(32);
+            asked.body =
+                Some(json!({"kind": "reference", "content_type": "image/png", "bytes": 70, "sha256": hash}));
         } else if self.method == "PATCH" {
             asked.headers.push(("content-type", "application/merge-patch+json".to_owned()));
             asked.body = Some(json!({"added": 1}));

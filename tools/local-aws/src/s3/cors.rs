@@ -21,6 +21,8 @@ pub struct CorsRule {
     pub allowed_origins: Vec<String>,
     /// HTTP methods.
     pub allowed_methods: Vec<String>,
+    /// Headers that a page may set beyond those that browsers send to anybody; one `*` stands for any text.
+    pub allowed_headers: Vec<String>,
     /// How long a browser may remember a preflight.
     pub max_age: Duration,
 }
@@ -35,17 +37,23 @@ impl Cors {
     }
 
     /// The first rule of the path's bucket that allows this.
-    fn rule(&self, path: &str, origin: &str, method: &str) -> Option<CorsRule> {
+    fn rule(&self, path: &str, origin: &str, method: &str, headers: &str) -> Option<CorsRule> {
         let bucket = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        rules.get(bucket)?.iter().find(|rule| rule.allows(origin, method)).cloned()
+        rules.get(bucket)?.iter().find(|rule| rule.allows(origin, method, headers)).cloned()
     }
 }
 
 impl CorsRule {
-    fn allows(&self, origin: &str, method: &str) -> bool {
+    /// `headers` are those that a preflight asks for, with commas between them.
+    fn allows(&self, origin: &str, method: &str, headers: &str) -> bool {
+        let mut headers = headers.split(',').map(str::trim).filter(|name| !name.is_empty());
         self.allowed_methods.iter().any(|allowed| allowed == method)
             && self.allowed_origins.iter().any(|allowed| fits(allowed, origin))
+            && headers.all(|name| {
+                let fits = |allowed: &String| fits(&allowed.to_ascii_lowercase(), &name.to_ascii_lowercase());
+                self.allowed_headers.iter().any(fits)
+            })
     }
 
     /// What tells a browser that the page may have the answer.
@@ -83,9 +91,13 @@ pub(super) async fn allow(State(cors): State<Arc<Cors>>, request: Request, next:
     let method =
         asked.filter(|_| is_preflight).map_or(request.method().as_str().as_bytes(), HeaderValue::as_bytes);
     let method = String::from_utf8_lossy(method);
-    let rule = cors.rule(request.uri().path(), &String::from_utf8_lossy(origin.as_bytes()), &method);
+    let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|_| is_preflight);
+    let wanted =
+        wanted.map(|names| String::from_utf8_lossy(names.as_bytes()).into_owned()).unwrap_or_default();
+    let origin_text = String::from_utf8_lossy(origin.as_bytes());
+    let rule = cors.rule(request.uri().path(), &origin_text, &method, &wanted);
     if is_preflight {
-        return preflight(rule.as_ref(), &origin, request.headers());
+        return preflight(rule.as_ref(), &origin, &wanted);
     }
     let mut response = next.run(request).await;
     if let Some(rule) = rule {
@@ -94,16 +106,16 @@ pub(super) async fn allow(State(cors): State<Arc<Cors>>, request: Request, next:
     response
 }
 
-/// No rule here allows headers beyond those that browsers send to anybody.
-fn preflight(rule: Option<&CorsRule>, origin: &HeaderValue, asked: &HeaderMap) -> Response {
-    let wants_headers =
-        asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).is_some_and(|names| !names.is_empty());
-    let Some(rule) = rule.filter(|_| !wants_headers) else {
+fn preflight(rule: Option<&CorsRule>, origin: &HeaderValue, wanted: &str) -> Response {
+    let Some(rule) = rule else {
         const REFUSAL: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>AccessForbidden</Code>\
             <Message>CORSResponse: This CORS request is not allowed.</Message></Error>";
         return (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, "application/xml")], REFUSAL).into_response();
     };
     let mut headers = rule.headers(origin);
+    if !wanted.is_empty() {
+        insert(&mut headers, header::ACCESS_CONTROL_ALLOW_HEADERS, &wanted.to_ascii_lowercase());
+    }
     insert(&mut headers, header::ACCESS_CONTROL_MAX_AGE, &rule.max_age.as_secs().to_string());
     (StatusCode::OK, headers).into_response()
 }

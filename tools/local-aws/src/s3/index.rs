@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
+use super::tags::Tags;
 use crate::sqlite::OpenError;
 
 /// Counts the changes of this schema and of the one for uploads.
@@ -54,6 +55,7 @@ pub(super) struct Headers {
     pub(super) cache_control: Option<String>,
     pub(super) metadata: std::collections::BTreeMap<String, String>,
     pub(super) checksums: super::checksum::Checksums,
+    pub(super) tags: super::tags::Tags,
 }
 
 /// When a write may take effect.
@@ -146,6 +148,21 @@ impl Index {
         }
         transaction.commit()?;
         Ok(decided)
+    }
+
+    /// Gives an object these tags in the place of those it has; false when it is absent. Its bytes and its time stay.
+    pub(super) fn tag(&self, bucket: &str, key: &str, tags: Tags) -> rusqlite::Result<bool> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let select = "SELECT headers FROM objects WHERE bucket = ?1 AND key = ?2";
+        let found: Option<String> =
+            transaction.prepare_cached(select)?.query_row([bucket, key], |row| row.get(0)).optional()?;
+        let Some(found) = found else { return Ok(false) };
+        let headers = to_json(&Headers { tags, ..from_json(&found)? })?;
+        let update = "UPDATE objects SET headers = ?3 WHERE bucket = ?1 AND key = ?2";
+        transaction.prepare_cached(update)?.execute([bucket, key, &headers])?;
+        transaction.commit()?;
+        Ok(true)
     }
 
     /// Up to `limit` objects of a bucket whose keys are `from` or later, in the order of their bytes.

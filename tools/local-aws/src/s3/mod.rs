@@ -8,6 +8,7 @@ mod list;
 mod multipart;
 mod service;
 mod store;
+mod tags;
 mod uploads;
 
 use std::path::Path;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::error_handling::HandleError;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, Uri};
+use percent_encoding::percent_decode_str;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
@@ -90,9 +92,29 @@ impl S3Access for Signed {
         if context.credentials().is_none() {
             return Err(s3_error!(AccessDenied, "Access Denied: sign the request"));
         }
+        if !signs_all(context.uri(), context.headers()) {
+            return Err(s3_error!(
+                AccessDenied,
+                "There were headers present in the request which were not signed"
+            ));
+        }
         self.counters.count("s3", context.s3_op().name());
         Ok(())
     }
+}
+
+/// Whether a presigned URL covers every header that S3 would act on. `s3s` verifies those that it lists, and looks at no others.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>: "any x-amz-* headers".
+fn signs_all(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    let Some(signed) = parameters.find_map(|pair| pair.strip_prefix("X-Amz-SignedHeaders=")) else {
+        return true;
+    };
+    let signed = percent_decode_str(signed).decode_utf8_lossy();
+    let is_signed = |name: &str| signed.split(';').any(|listed| listed == name);
+    // The body's own hash is part of the request that is signed, or checked against the body.
+    let is_free = |name: &str| !name.starts_with("x-amz-") || name == "x-amz-content-sha256";
+    headers.keys().map(http::HeaderName::as_str).all(|name| is_free(name) || is_signed(name))
 }
 
 /// `s3s` answers every S3 error itself; what is left is a connection that broke.

@@ -8,9 +8,10 @@ use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumType, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
     CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, IfMatch,
-    IfNoneMatch, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput,
-    PutObjectOutput, StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
+    GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, IfMatch, IfNoneMatch, ListObjectsV2Input, ListObjectsV2Output,
+    ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, PutObjectTaggingInput,
+    PutObjectTaggingOutput, StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -18,7 +19,7 @@ use super::checksum::{Checksums, Declared};
 use super::index::{Condition, Entry, Headers};
 use super::store::{Store, no_such_bucket};
 use super::uploads::UploadName;
-use super::{list, multipart};
+use super::{list, multipart, tags};
 
 /// The largest object that one PutObject may send.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
@@ -58,12 +59,14 @@ impl S3 for Service {
             return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
         }
         let condition = write_condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
+        let tags = tags::of_header(input.tagging.as_deref())?;
         let declared = Declared::read(&input, &headers)?;
         let body = input.body.take().unwrap_or_else(|| StreamingBlob::from(s3s::Body::empty()));
         // The body is read to its end even when the condition cannot hold: a client answered in the middle of
         // its body sees a broken connection instead of the answer.
         let received = self.store.receive(body, input.content_length, declared, trailing_headers).await?;
-        let headers = Headers { checksums: received.digests.checksums.clone(), ..put_headers(&input) };
+        let checksums = received.digests.checksums.clone();
+        let headers = Headers { checksums, tags, ..put_headers(&input) };
         let entry = self.store.publish((input.bucket, input.key), received, headers, condition).await?;
         let Checksums { crc32, crc32c, crc64nvme, sha1, sha256 } = entry.headers.checksums;
         Ok(S3Response::new(PutObjectOutput {
@@ -173,12 +176,31 @@ impl S3 for Service {
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
+    async fn put_object_tagging(
+        &self,
+        request: S3Request<PutObjectTaggingInput>,
+    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+        let input = request.input;
+        let tags = tags::of_set(input.tagging.tag_set)?;
+        self.store.tag(&input.bucket, &input.key, tags).await?;
+        Ok(S3Response::new(PutObjectTaggingOutput::default()))
+    }
+
+    async fn get_object_tagging(
+        &self,
+        request: S3Request<GetObjectTaggingInput>,
+    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+        let entry = self.store.head(&request.input.bucket, &request.input.key).await?;
+        let tag_set = tags::to_set(entry.headers.tags);
+        Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+    }
+
     async fn create_multipart_upload(
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let input = request.input;
-        let headers = upload_headers(&input);
+        let headers = Headers { tags: tags::of_header(input.tagging.as_deref())?, ..upload_headers(&input) };
         let id = multipart::begin(&self.store, input.bucket.clone(), input.key.clone(), headers).await?;
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
@@ -311,6 +333,7 @@ fn put_headers(input: &PutObjectInput) -> Headers {
         cache_control: input.cache_control.clone(),
         metadata: stored_metadata(input.metadata.as_ref()),
         checksums: Checksums::default(),
+        tags: tags::Tags::default(),
     }
 }
 
@@ -323,6 +346,7 @@ fn upload_headers(input: &CreateMultipartUploadInput) -> Headers {
         cache_control: input.cache_control.clone(),
         metadata: stored_metadata(input.metadata.as_ref()),
         checksums: Checksums::default(),
+        tags: tags::Tags::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use s3s::{S3Error, S3Result, TrailingHeaders, s3_error};
 use super::checksum::Declared;
 use super::files::{CHUNK_BYTES, Files, NewFile, Received, blocking, read_some, seek};
 use super::index::{Condition, Entry, Headers, Index, Written};
+use super::tags::Tags;
 use crate::error::Source;
 
 /// Everything stored. Cloning shares it.
@@ -136,6 +137,16 @@ impl Store {
         .await?
     }
 
+    /// Gives an object these tags in the place of those it has.
+    pub(super) async fn tag(&self, bucket: &str, key: &str, tags: Tags) -> S3Result<()> {
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        self.run(move |inner| {
+            let is_there = inner.index.tag(&bucket, &key, tags)?;
+            Ok(if is_there { Ok(()) } else { Err(missing(&inner.index, &bucket)?) })
+        })
+        .await?
+    }
+
     /// What is known of an object.
     pub(super) async fn head(&self, bucket: &str, key: &str) -> S3Result<Entry> {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
@@ -237,8 +248,12 @@ fn found<T>(
     if let Some(found) = index.find(bucket, key, then)? {
         return Ok(Ok(found));
     }
-    let missing = if index.has_bucket(bucket)? { no_such_key() } else { no_such_bucket() };
-    Ok(Err(missing))
+    missing(index, bucket).map(Err)
+}
+
+/// What is not there of an object that was not found.
+fn missing(index: &Index, bucket: &str) -> rusqlite::Result<S3Error> {
+    Ok(if index.has_bucket(bucket)? { no_such_key() } else { no_such_bucket() })
 }
 
 fn outcome(written: Written) -> S3Result<Option<String>> {

@@ -8,7 +8,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, Tag, Tagging};
 use darkroom_local_aws::CorsRule;
 
 const BUCKET: &str = "images";
@@ -344,26 +344,86 @@ async fn a_presigned_upload_takes_the_bytes_it_was_signed_for_and_no_others() {
         .content_type("image/png")
         .content_length(5)
         .checksum_sha256(sha256_of_bytes)
+        .if_none_match("*")
+        .tagging("use=none")
         .presigned(PresigningConfig::expires_in(Duration::from_secs(60)).unwrap())
         .await
         .unwrap();
-    let upload = async |bytes: &'static [u8]| {
+    // The body, without one of the headers, and with another one.
+    let upload = async |bytes: &'static [u8], without: &str, with: Option<(&str, &str)>| {
         let mut request = crate::common::http().put(presigned.uri());
-        for (name, value) in presigned.headers() {
+        // The client says how long its body is.
+        for (name, value) in
+            presigned.headers().filter(|(name, _)| ![without, "content-length"].contains(name))
+        {
+            request = request.header(name, value);
+        }
+        if let Some((name, value)) = with {
             request = request.header(name, value);
         }
         let answer = request.body(bytes).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
-    let (status, text) = upload(b"other").await;
-    assert_eq!(status, 400, "{text}");
-    assert!(text.contains("BadDigest"), "{text}");
-    assert_eq!(files(&local), 0);
-    let (status, text) = upload(b"bytes").await;
+    for (bytes, without, with, status, code) in [
+        (&b"other"[..], "", None, 400, "BadDigest"),
+        (b"longer", "", None, 403, "SignatureDoesNotMatch"),
+        (b"byte", "", None, 403, "SignatureDoesNotMatch"),
+        (b"", "", None, 403, "SignatureDoesNotMatch"),
+        (b"bytes", "content-type", None, 403, "SignatureDoesNotMatch"),
+        (b"bytes", "content-type", Some(("content-type", "text/html")), 403, "SignatureDoesNotMatch"),
+        (b"other", "x-amz-checksum-sha256", None, 403, "SignatureDoesNotMatch"),
+        (b"bytes", "if-none-match", None, 403, "SignatureDoesNotMatch"),
+        (b"bytes", "x-amz-tagging", None, 403, "SignatureDoesNotMatch"),
+        (b"bytes", "x-amz-tagging", Some(("x-amz-tagging", "use=job")), 403, "SignatureDoesNotMatch"),
+        (b"bytes", "", Some(("x-amz-meta-more", "1")), 403, "AccessDenied"),
+        (b"bytes", "", Some(("x-amz-acl", "public-read")), 403, "AccessDenied"),
+    ] {
+        let (found, text) = upload(bytes, without, with).await;
+        assert_eq!(found, status, "{bytes:?} without {without:?} with {with:?}: {text}");
+        assert!(text.contains(code), "{bytes:?} without {without:?} with {with:?}: {text}");
+        assert_eq!(files(&local), 0);
+    }
+    let (status, text) = upload(b"bytes", "", None).await;
     assert_eq!(status, 200, "{text}");
     assert_eq!(get(&client, "upload").await, b"bytes");
+    assert_eq!(tags(&client, "upload").await, [("use".to_owned(), "none".to_owned())]);
+    let (status, text) = upload(b"bytes", "", None).await;
+    assert!(status == 412 && text.contains("PreconditionFailed"), "{text}");
     let head = client.head_object().bucket(BUCKET).key("upload").send().await.unwrap();
     assert_eq!(head.content_type(), Some("image/png"));
+}
+
+async fn tags(client: &Client, key: &str) -> Vec<(String, String)> {
+    let tagging = client.get_object_tagging().bucket(BUCKET).key(key).send().await.unwrap();
+    tagging.tag_set().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect()
+}
+
+#[tokio::test]
+async fn an_objects_tags_are_exchanged_and_the_rest_of_it_stays() {
+    let (local, client) = start().await;
+    let tagged =
+        client.put_object().bucket(BUCKET).key("k").tagging("use=none&of=alice").content_type("image/png");
+    tagged.body(body(b"bytes")).send().await.unwrap();
+    let before = client.head_object().bucket(BUCKET).key("k").send().await.unwrap();
+    let tag = |key: &str| {
+        let tag = Tag::builder().key("use").value("job").build().unwrap();
+        let tagging = Tagging::builder().tag_set(tag).build().unwrap();
+        client.put_object_tagging().bucket(BUCKET).key(key).tagging(tagging).send()
+    };
+    for _ in 0..2 {
+        tag("k").await.unwrap();
+        assert_eq!(tags(&client, "k").await, [("use".to_owned(), "job".to_owned())]);
+    }
+    let after = client.head_object().bucket(BUCKET).key("k").send().await.unwrap();
+    assert_eq!((before.last_modified(), before.e_tag()), (after.last_modified(), after.e_tag()));
+    assert_eq!(after.content_type(), Some("image/png"));
+    assert_eq!(get(&client, "k").await, b"bytes");
+    assert_eq!(code(&tag("absent").await.unwrap_err()), "NoSuchKey");
+    let local = local.restart().await;
+    assert_eq!(tags(&local.s3(), "k").await, [("use".to_owned(), "job".to_owned())]);
+    // Another object has its own.
+    put(&local.s3(), "k", b"other bytes").await;
+    assert!(tags(&local.s3(), "k").await.is_empty());
 }
 
 const ORIGIN: &str = "https://app.example";
@@ -372,6 +432,7 @@ fn allow(origin: &str) -> Vec<CorsRule> {
     vec![CorsRule {
         allowed_origins: vec![origin.to_owned()],
         allowed_methods: vec!["GET".to_owned(), "HEAD".to_owned()],
+        allowed_headers: Vec::new(),
         max_age: Duration::from_secs(60),
     }]
 }
@@ -418,6 +479,27 @@ async fn a_page_of_another_origin_gets_what_the_buckets_rules_allow() {
     assert!(asked.headers()["vary"].to_str().unwrap().contains("Origin"));
     assert_eq!(preflight(&local, "PUT", None).await.status(), 403);
     assert_eq!(preflight(&local, "GET", Some("x-custom")).await.status(), 403);
+    let headers = vec!["content-type".to_owned(), "X-Amz-*".to_owned()];
+    let upload = CorsRule {
+        allowed_methods: vec!["PUT".to_owned()],
+        allowed_headers: headers,
+        ..allow(ORIGIN).remove(0)
+    };
+    local.aws.set_bucket_cors(BUCKET, [allow(ORIGIN), vec![upload]].concat());
+    for (method, headers, status) in [
+        ("PUT", None, 200),
+        ("PUT", Some("Content-Type, x-amz-tagging"), 200),
+        ("PUT", Some("content-type,x-custom"), 403),
+        ("GET", Some("content-type"), 403),
+        ("GET", None, 200),
+        ("DELETE", None, 403),
+    ] {
+        let asked = preflight(&local, method, headers).await;
+        assert_eq!(asked.status(), status, "{method} {headers:?}");
+        let allowed =
+            asked.headers().get("access-control-allow-headers").map(|value| value.to_str().unwrap());
+        assert_eq!(allowed.is_some(), status == 200 && headers.is_some(), "{method} {headers:?}");
+    }
     let refused = format!("{}/{BUCKET}/k", local.aws.s3_endpoint());
     let refused = crate::common::http().get(refused).header("origin", ORIGIN).send().await.unwrap();
     assert_eq!(refused.status(), 403, "the origin does not replace the signature");

@@ -111,6 +111,7 @@ pub(crate) fn submitted(deadline_seconds: u64) -> Job {
                 prompt: Prompt::parse("a lighthouse at dusk").ok(),
                 model: ModelName::parse("darkroom-local").unwrap(),
                 shape: Shape { aspect_ratio: AspectRatio::R16x9, size: ImageSize::K1 },
+                reference: None,
                 conversation_id: None,
                 retry_of: None,
                 request_hash: "h".to_owned(),
