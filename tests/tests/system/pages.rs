@@ -27,8 +27,17 @@ const COMMAND: &str = "cargo run --release -- ";
 const GRANT: &str = "cargo run --release -- tokens ";
 
 /// Members that differ from one run to the next, beside points in time.
-const NEW_EACH_TIME: [&str; 7] =
-    ["bytes", "eta_seconds", "image_url", "oldest_pending_seconds", "sha256", "sweeper", "version"];
+const NEW_EACH_TIME: [&str; 9] = [
+    "bytes",
+    "eta_seconds",
+    "image_url",
+    "oldest_pending_seconds",
+    "sha256",
+    "sweeper",
+    "ticket",
+    "url",
+    "version",
+];
 
 /// What the shell knows beside its own: an answer that refuses fails the command.
 const PRELUDE: &str = r#"
