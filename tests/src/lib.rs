@@ -14,6 +14,7 @@ pub mod stand_in_forge;
 pub mod stand_in_gemini;
 pub mod stand_in_openai;
 pub mod stores;
+pub mod watcher;
 
 /// `kill -9`, as a crash: one that is gone already is no error.
 ///

@@ -54,7 +54,7 @@ pub(crate) async fn models(
     Caller(_): Caller,
 ) -> Result<Json<Value>, Problem> {
     let at = now();
-    let models = api.catalogue.models(at).await.map_err(|error| unavailable(&error, language))?;
+    let models = api.views.models(at).await.map_err(|error| unavailable(&error, language))?;
     let models: Vec<_> = models.iter().map(|model| shown(model, &at.utc_day())).collect();
     Ok(Json(json!({"models": models})))
 }

@@ -78,7 +78,7 @@ struct Seen {
 /// Asks every table and the bucket; the first that does not answer ends it.
 async fn look(api: &Api, at: Timestamp) -> Result<Seen, StoreError> {
     let (queued, (due, _), worker_beat, sweeper_beat, keys, scopes, breakers, (), ()) = tokio::try_join!(
-        api.waiting.look(),
+        api.views.queue(),
         api.jobs.due(at),
         api.keys.last_beat("worker"),
         api.keys.last_beat("sweeper"),
@@ -101,7 +101,7 @@ async fn look(api: &Api, at: Timestamp) -> Result<Seen, StoreError> {
 
 /// The scopes of every model of the catalogue that needs a key.
 async fn scopes(api: &Api, at: Timestamp) -> Result<Vec<Scope>, StoreError> {
-    let models = api.catalogue.models(at).await?;
+    let models = api.views.models(at).await?;
     let needed = models.iter().filter(|model| model.provider.needs_key());
     let needed: BTreeSet<_> = needed.map(|model| (model.provider, &model.provider_model)).collect();
     let mut scopes = Vec::new();

@@ -8,18 +8,16 @@ use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use darkroom_aws::{Commit, Kept, StoreError, now, random_stamp};
+use darkroom_aws::{Commit, StoreError, now, random_stamp};
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{ConversationId, JobId, UserId};
 use darkroom_core::job::{Job, Outcome, Record, Stage, Status};
 use darkroom_core::lifecycle::{Command, End, expires_at};
 use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::metadata::JobMetadata;
-use darkroom_core::model::Model;
-use darkroom_core::outlook::Outlook;
 use darkroom_core::position::Position;
 use darkroom_core::time::Timestamp;
-use darkroom_edge::{AcceptLanguage, Caller, JobView, Problem, VARY_LANGUAGE};
+use darkroom_edge::{AcceptLanguage, Caller, Problem, VARY_LANGUAGE};
 use serde_json::json;
 
 use crate::query::{Query, job_cursor, limit, parse_job_cursor};
@@ -57,7 +55,7 @@ pub(crate) async fn show(
     let mut first = None;
     loop {
         let (job, metadata) = api.owned_with_metadata(&user, &id, language).await?;
-        let position = api.waiting.position(&job).await.map_err(|error| unavailable(&error, language))?;
+        let position = api.views.position(&job).await.map_err(|error| unavailable(&error, language))?;
         let tag = etag(&job, &metadata, position, language, now());
         let changed = match (known, &first) {
             (Some(known), _) => !matches(known, &tag),
@@ -109,9 +107,10 @@ pub(crate) async fn list(
         .list(&user, cursor, usize::from(size), wanted)
         .await
         .map_err(|error| unavailable(&error, language))?;
-    let views = api.views(&page.jobs, language).await.map_err(|error| unavailable(&error, language))?;
+    let views = api.views.views(&page.jobs).await.map_err(|error| unavailable(&error, language))?;
+    let shown: Vec<_> = page.jobs.iter().zip(views).map(|(job, view)| view.render(job, language)).collect();
     let next = page.next.map(|(created_at, id)| job_cursor(created_at, &id));
-    Ok(([VARY_LANGUAGE], Json(json!({"jobs": views, "next_cursor": next}))).into_response())
+    Ok(([VARY_LANGUAGE], Json(json!({"jobs": shown, "next_cursor": next}))).into_response())
 }
 
 /// `POST /v1/jobs/{id}/cancel`: a waiting job ends and is refunded; one that is being drawn is asked to end, and is
@@ -218,7 +217,7 @@ impl Api {
         language: Language,
     ) -> Result<Response, Problem> {
         let answer = async {
-            let position = self.waiting.position(job).await?;
+            let position = self.views.position(job).await?;
             self.view(job, metadata, position, language).await
         };
         answer
@@ -234,50 +233,7 @@ impl Api {
         position: Option<Position>,
         language: Language,
     ) -> Result<serde_json::Value, StoreError> {
-        let long_prompt = match job.order.prompt {
-            Some(_) => None,
-            None => self.jobs.long_prompt(&job.id).await?,
-        };
-        self.view_with(job, position, Kept { long_prompt, metadata }, language).await
-    }
-
-    async fn view_with(
-        &self,
-        job: &Job,
-        position: Option<Position>,
-        kept: Kept,
-        language: Language,
-    ) -> Result<serde_json::Value, StoreError> {
-        let at = now();
-        let models = self.catalogue.models(at).await?;
-        let model = models.iter().find(|model| model.name == job.order.model);
-        let turn = match (model, &job.stage) {
-            (Some(model), Stage::Pending(_)) => {
-                let place = position.map_or(1, |position| position.place);
-                self.forecast.turn(&models, model, place, at).await
-            }
-            _ => None,
-        };
-        let image_url = match job.image() {
-            Some(image) => Some(self.images.link(&image.key).await?),
-            None => None,
-        };
-        let typical = model.map(Model::typical).unwrap_or_default();
-        let outlook = Outlook::of(job, position, turn, typical, at);
-        let Kept { long_prompt, metadata } = kept;
-        let view = JobView { long_prompt, metadata: metadata.value, position, outlook, image_url };
-        Ok(view.render(job, language))
-    }
-
-    async fn views(&self, jobs: &[Job], language: Language) -> Result<Vec<serde_json::Value>, StoreError> {
-        let mut kept = self.jobs.beside(jobs).await?;
-        let mut views = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let position = self.waiting.position(job).await?;
-            let kept = kept.remove(&job.id).unwrap_or_default();
-            views.push(self.view_with(job, position, kept, language).await?);
-        }
-        Ok(views)
+        Ok(self.views.view(job, metadata, position).await?.render(job, language))
     }
 }
 

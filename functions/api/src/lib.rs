@@ -2,29 +2,27 @@
 
 mod account;
 mod drafts;
-mod forecast;
 mod health;
 mod jobs;
 mod metadata;
 mod overview;
 mod query;
-mod queue;
 mod routes;
+mod tickets;
 mod uploads;
 
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{
-    ConfigError, Environment, Tables, image_bucket, queue_url, quota_minute, record_days, sweep_rules,
+    ConfigError, Environment, Tables, image_bucket, push_table, queue_url, quota_minute, record_days,
+    sweep_rules, websocket_url,
 };
 use darkroom_aws::{
-    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, Pacer, StoreError, Sweep,
-    UploadStore, read_clock,
+    ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable, PushTable, StoreError,
+    Sweep, UploadStore, read_clock,
 };
 
-use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
-use crate::queue::WaitingCache;
 
 pub use crate::routes::{Api, router};
 
@@ -36,15 +34,15 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
     let tables = Tables::read(environment)?;
     let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
     let (days, quota_minute) = (record_days(environment)?, quota_minute(environment)?);
+    let (push, websocket) = (push_table(environment)?, websocket_url(environment)?);
     let rules = sweep_rules(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
-    let jobs = JobTable::new(clients.dynamodb, tables.jobs, ledger.clone());
+    let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger.clone());
     let queue = JobQueue::new(clients.sqs, queue_url);
+    let images = ImageStore::new(clients.s3.clone(), bucket.clone());
     Ok(Api {
-        waiting: WaitingCache::new(jobs.clone()),
-        catalogue: Catalogue::new(keys.clone()),
-        forecast: Forecast::new(Pacer::new(keys.clone(), quota_minute)),
+        views: JobViews::new(jobs.clone(), &keys, images.clone(), quota_minute),
         health: HealthCache::default(),
         overview: OverviewCache::default(),
         sweep: Sweep::new(jobs.clone(), keys.clone(), queue.clone(), quota_minute, rules),
@@ -52,9 +50,11 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
         ledger,
         keys,
         queue,
-        images: ImageStore::new(clients.s3.clone(), bucket.clone()),
+        images,
         uploads: UploadStore::new(clients.s3.clone(), bucket.clone()),
         image_probe: ImageProbe::new(clients.s3, bucket),
+        push: PushTable::new(clients.dynamodb, push),
+        websocket,
         days,
     })
 }

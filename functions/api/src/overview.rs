@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use darkroom_aws::{StoreError, now};
+use darkroom_aws::{LookAtQueue, StoreError, now};
 use darkroom_core::limits::{LEASE_MARGIN, LEASE_MAX};
 use darkroom_core::model::Model;
 use darkroom_core::outlook::Outlook;
@@ -15,7 +15,6 @@ use darkroom_edge::{AcceptLanguage, Caller, Problem};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::queue::Seen;
 use crate::routes::{Api, unavailable};
 
 /// The answer is made at most this often per process.
@@ -45,10 +44,10 @@ async fn look(api: &Api, at: Timestamp) -> Result<Value, StoreError> {
     // A job that is being drawn is due when its lease ends.
     let until = at.plus(LEASE_MAX + LEASE_MARGIN);
     let (waiting, (drawn, all_drawn), breakers, models) = tokio::try_join!(
-        api.waiting.look(),
+        api.views.queue(),
         api.jobs.processing(until),
         api.keys.breakers(),
-        api.catalogue.models(at),
+        api.views.models(at),
     )?;
     let breakers: HashMap<_, _> = breakers.into_iter().collect();
     let mut rows = Vec::with_capacity(models.len());
@@ -73,12 +72,18 @@ async fn look(api: &Api, at: Timestamp) -> Result<Value, StoreError> {
 }
 
 /// When the picture of a job may be expected that is submitted now; `None` of a model that cannot be asked for.
-async fn eta(api: &Api, models: &[Model], model: &Model, waiting: &Seen, at: Timestamp) -> Option<Duration> {
+async fn eta(
+    api: &Api,
+    models: &[Model],
+    model: &Model,
+    waiting: &LookAtQueue,
+    at: Timestamp,
+) -> Option<Duration> {
     if !model.is_offered(&at.utc_day()) {
         return None;
     }
     let place = waiting.waiting.len() as u64 + 1;
-    let turn = api.forecast.turn(models, model, place, at).await;
+    let turn = api.views.turn(models, model, place, at).await;
     Some(Outlook::of_next(place, turn, model.typical(), at).eta)
 }
 

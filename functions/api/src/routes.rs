@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, patch, post};
+use darkroom_aws::config::WebSocketUrl;
 use darkroom_aws::{
-    Catalogue, ImageProbe, ImageStore, JobQueue, JobTable, KeyTable, LedgerTable, StoreError, Sweep,
-    UploadStore,
+    ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable, PushTable, StoreError,
+    Sweep, UploadStore,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::settled::Days;
 use darkroom_edge::{Problem, method_not_allowed, not_found};
 
-use crate::forecast::Forecast;
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
-use crate::queue::WaitingCache;
-use crate::{account, drafts, health, jobs, metadata, overview, uploads};
+use crate::{account, drafts, health, jobs, metadata, overview, tickets, uploads};
 
 /// What the routes need.
 pub struct Api {
@@ -27,9 +26,9 @@ pub struct Api {
     pub(crate) images: ImageStore,
     pub(crate) uploads: UploadStore,
     pub(crate) image_probe: ImageProbe,
-    pub(crate) catalogue: Catalogue,
-    pub(crate) waiting: WaitingCache,
-    pub(crate) forecast: Forecast,
+    pub(crate) push: PushTable,
+    pub(crate) websocket: WebSocketUrl,
+    pub(crate) views: JobViews,
     pub(crate) health: HealthCache,
     pub(crate) overview: OverviewCache,
     pub(crate) sweep: Sweep,
@@ -52,6 +51,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))
         .route("/v1/queue", get(overview::queue))
+        .route("/v1/ws-tickets", post(tickets::issue))
         .route("/health", get(health::health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

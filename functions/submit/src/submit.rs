@@ -17,6 +17,7 @@ use darkroom_aws::{
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::job::{Job, Order, Record, Submission, Tombstone, WaitReason};
+use darkroom_core::job_view::JobView;
 use darkroom_core::ledger::{LedgerError, Settlement};
 use darkroom_core::lifecycle::Command;
 use darkroom_core::limits::{PROMPT_INLINE_BYTES_MAX, SETTLE_PATIENCE};
@@ -29,7 +30,7 @@ use darkroom_core::settled::beside_expires_at;
 use darkroom_core::time::Timestamp;
 use darkroom_core::upload::Reference;
 use darkroom_edge::{
-    AcceptLanguage, Caller, JobView, JsonBody, Problem, VARY_LANGUAGE, method_not_allowed, not_found,
+    AcceptLanguage, Caller, JsonBody, Problem, VARY_LANGUAGE, method_not_allowed, not_found,
 };
 
 use crate::breakers::Breakers;

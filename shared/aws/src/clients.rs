@@ -11,9 +11,11 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::region::Region;
-use darkroom_core::limits::{AFTER_CALL, HTTP_TIMEOUT, METADATA_PATIENCE, WORKER_SETTLE_PATIENCE};
+use darkroom_core::limits::{
+    AFTER_CALL, HTTP_TIMEOUT, METADATA_PATIENCE, PUSH_TIMEOUT, WORKER_SETTLE_PATIENCE,
+};
 
-use crate::config::{ConfigError, Environment};
+use crate::config::{ConfigError, Environment, WebSocketUrl};
 use crate::server_time::ServerTime;
 
 /// The clients of a function or of the operator's command.
@@ -92,6 +94,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One try of storing a picture: 20 MB at 4 MB/s.
 const PUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One try of a message to a connection.
+const PUSH_TRY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A call with all its tries.
 pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(9);
 
@@ -174,6 +178,27 @@ impl Clients {
             .retry_partition(own_budget());
         kms.set_endpoint_url(self.base.kms_endpoint.clone());
         aws_sdk_kms::Client::from_conf(kms.build())
+    }
+}
+
+impl Clients {
+    /// The connections of this WebSocket API, for the notifier; made on request, as KMS is.
+    pub fn websocket(&self, url: &WebSocketUrl) -> aws_sdk_apigatewaymanagement::Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(PUSH_TRY_TIMEOUT)
+            .operation_attempt_timeout(PUSH_TRY_TIMEOUT)
+            .operation_timeout(PUSH_TIMEOUT)
+            .build();
+        let config = aws_sdk_apigatewaymanagement::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(self.base.region.clone())
+            .credentials_provider(self.base.credentials.clone())
+            .http_client(self.base.http.clone())
+            .endpoint_url(url.management_endpoint())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .retry_partition(own_budget());
+        aws_sdk_apigatewaymanagement::Client::from_conf(config.build())
     }
 }
 

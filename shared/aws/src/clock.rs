@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use darkroom_core::clock_offset::{ClockOffset, Told};
 use darkroom_core::id::Stamp;
+use darkroom_core::push::ConnectTicket;
 use darkroom_core::time::Timestamp;
 
 /// What DynamoDB's answers have told of this machine's clock.
@@ -117,6 +118,11 @@ impl MachineTime {
 /// A fresh stamp for one conditional write: 128 random bits.
 pub fn random_stamp() -> Stamp {
     Stamp::from_random(random_bytes())
+}
+
+/// A fresh ticket: 256 random bits.
+pub fn random_ticket() -> ConnectTicket {
+    ConnectTicket::from_random(random_bytes())
 }
 
 /// A uniform number in 0..1, for jitter.

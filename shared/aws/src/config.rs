@@ -6,6 +6,7 @@ use darkroom_core::breaker;
 use darkroom_core::lifecycle::Bounds;
 use darkroom_core::limits;
 use darkroom_core::model::ProviderName;
+use darkroom_core::push::ConnectTicket;
 use darkroom_core::settled::Days;
 use darkroom_core::sweep::Rules;
 use thiserror::Error;
@@ -162,6 +163,48 @@ pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
 /// Names the variable when it is missing.
 pub fn image_bucket(environment: &Environment<'_>) -> Result<String, ConfigError> {
     environment.required("DARKROOM_IMAGE_BUCKET")
+}
+
+/// The table of connections and tickets.
+///
+/// # Errors
+/// Names the variable when it is missing.
+pub fn push_table(environment: &Environment<'_>) -> Result<String, ConfigError> {
+    environment.required("DARKROOM_PUSH_TABLE")
+}
+
+/// Where the WebSocket API is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocketUrl(String);
+
+impl WebSocketUrl {
+    /// What a client connects to with this ticket.
+    pub fn with_ticket(&self, ticket: &ConnectTicket) -> String {
+        format!("{}?ticket={}", self.0, ticket.reveal())
+    }
+
+    /// Where messages to connections are posted: the same place over HTTP (API Gateway developer guide, "Use
+    /// @connections commands in your backend service").
+    pub fn management_endpoint(&self) -> String {
+        self.0.replacen("ws", "http", 1)
+    }
+}
+
+/// The WebSocket API's URL, its stage included.
+///
+/// # Errors
+/// Names the variable when it is missing or no such URL.
+pub fn websocket_url(environment: &Environment<'_>) -> Result<WebSocketUrl, ConfigError> {
+    let variable = "DARKROOM_WEBSOCKET_URL";
+    let url = environment.required(variable)?;
+    let rest = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
+    if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#'])) {
+        return Ok(WebSocketUrl(url));
+    }
+    Err(ConfigError {
+        variable,
+        problem: format!("is {url:?}; it must be the WebSocket API's URL with its stage, wss://…/ws"),
+    })
 }
 
 /// The KMS key that the pool's secrets are sealed under: an id, an ARN or an alias.

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
-use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::id::{JobId, ModelName, Stamp, UserId};
 use darkroom_core::job::{Job, Record, Stage, Status, Tombstone};
@@ -21,6 +21,7 @@ use darkroom_core::time::Timestamp;
 use futures::future::BoxFuture;
 
 use crate::attributes::{Item, Reader, millis, text};
+use crate::batch_get::{BATCH_GET_MAX, batch_get};
 use crate::error::{StoreError, is_conflict};
 use crate::expression::Expression;
 use crate::items::job::{name, record, to_item};
@@ -99,8 +100,6 @@ pub struct Page {
 
 /// Entries of one shard of the due index that one look of the sweeper reads.
 const DUE_PER_SHARD: i32 = 100;
-/// Keys of one BatchGetItem (DynamoDB's limit).
-const BATCH_GET_MAX: usize = 100;
 /// Records that one page of a filtered list reads at most.
 const LIST_READ_MAX: usize = 500;
 
@@ -482,46 +481,10 @@ impl JobTable {
             .map_err(|error| StoreError::from_sdk("DynamoDB", "GetItem job", error))
     }
 
-    /// BatchGetItem in chunks, strongly consistent; keys that the store left unprocessed are asked again with jitter. Each
-    /// key once: DynamoDB refuses a call that names one twice.
+    /// See [`batch_get`].
     pub(crate) async fn batch_get(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
-        let mut items = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(BATCH_GET_MAX) {
-            let (mut left, mut tries) = (chunk.to_vec(), Tries::new(Patience::Tries));
-            loop {
-                let request =
-                    KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build().map_err(
-                        |error| StoreError::from_sdk("DynamoDB", "BatchGetItem", not_built(error)),
-                    )?;
-                let call = self.client.batch_get_item().request_items(&self.table, request).send();
-                let answer = tries
-                    .send(Box::pin(call))
-                    .await
-                    .map_err(|error| StoreError::from_sdk("DynamoDB", "BatchGetItem", error))?;
-                items.extend(
-                    answer.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default(),
-                );
-                left = answer
-                    .unprocessed_keys
-                    .and_then(|mut tables| tables.remove(&self.table))
-                    .map(|unprocessed| unprocessed.keys)
-                    .unwrap_or_default();
-                if left.is_empty() {
-                    break;
-                }
-                if !tries.pause().await {
-                    return Err(StoreError::Throttled { store: "DynamoDB", operation: "BatchGetItem" });
-                }
-            }
-        }
-        Ok(items)
+        batch_get(&self.client, &self.table, keys).await
     }
-}
-
-fn not_built(
-    error: aws_sdk_dynamodb::error::BuildError,
-) -> SdkError<aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemError> {
-    SdkError::construction_failure(error)
 }
 
 /// Sorts a refused update: our own earlier success, a lost race, or no such job.

@@ -1,7 +1,7 @@
 //! Every key of every table, in one place.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use darkroom_core::id::{JobId, KeyId, ModelName, ProjectName, Ticket, UserId};
+use darkroom_core::id::{ConnectionId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId};
 use darkroom_core::model::ProviderName;
 
 use crate::attributes::{Item, text};
@@ -42,6 +42,12 @@ pub(crate) enum Key<'a> {
     /// keys. Never there: to ask whether the table answers, and when it is, in a partition that every function may read.
     /// `BREAKER` / `ping`.
     Ping,
+    /// push. Opens one connection, by the ticket's hash. Written by api; notifier deletes it. `TICKET#<hash>` / `TICKET`.
+    ConnectTicket(&'a str),
+    /// push. Who is behind a connection, and when it was heard. Written by notifier; mutable. `CONN#<connection id>` / `CONN`.
+    Connection(&'a ConnectionId),
+    /// push. A user's connections. Written by notifier; mutable. `USER#<user>` / `CONNS`.
+    Connections(&'a UserId),
 }
 
 /// Prefix of settle entries' sort keys.
@@ -83,6 +89,9 @@ impl Key<'_> {
             Self::Model(name) => (MODEL_PARTITION.to_owned(), name.to_string()),
             Self::Heartbeat(function) => ("HB".to_owned(), function.to_owned()),
             Self::Ping => (BREAKER_PARTITION.to_owned(), "ping".to_owned()),
+            Self::ConnectTicket(hash) => (format!("TICKET#{hash}"), "TICKET".to_owned()),
+            Self::Connection(id) => (format!("CONN#{id}"), "CONN".to_owned()),
+            Self::Connections(user) => (format!("USER#{user}"), "CONNS".to_owned()),
         }
     }
 

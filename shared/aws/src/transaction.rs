@@ -168,6 +168,24 @@ pub(crate) fn put(table: &str, item: Item) -> Result<TransactWriteItem, StoreErr
         .map_err(|error| not_built(&error))
 }
 
+/// The deletion of an item that is like this, as an action.
+pub(crate) fn delete_if(
+    table: &str,
+    key: Item,
+    condition: Expression,
+) -> Result<TransactWriteItem, StoreError> {
+    Delete::builder()
+        .table_name(table)
+        .set_key(Some(key))
+        .condition_expression(condition.condition())
+        .set_expression_attribute_names(Some(condition.names))
+        .set_expression_attribute_values(Some(condition.values))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .build()
+        .map(|delete| TransactWriteItem::builder().delete(delete).build())
+        .map_err(|error| not_built(&error))
+}
+
 /// The deletion of an item, there or not, beside a condition that another action of the same transaction carries.
 pub(crate) fn delete(table: &str, key: Item) -> Result<TransactWriteItem, StoreError> {
     Delete::builder()

@@ -1,8 +1,11 @@
 //! What an HTTP caller is told when a request is refused: the one place that knows a code's
 //! status, whether trying again can help, and its words.
 
+use serde::{Deserialize, Serialize};
+
 /// A language that Darkroom speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Language {
     /// English.
     En,

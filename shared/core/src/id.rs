@@ -32,6 +32,9 @@ pub enum IdError {
         "a name is 1 to 64 characters a-z, A-Z, 0-9, dot, dash and underscore, and starts with a letter or digit"
     )]
     Name,
+    /// What API Gateway calls a connection.
+    #[error("a connection id is 1 to 128 printable ASCII characters without spaces")]
+    ConnectionId,
 }
 
 macro_rules! text_id {
@@ -113,6 +116,11 @@ text_id!(
 text_id!(
     /// A conversation that the app groups jobs by.
     ConversationId, IdError::Name, is_name
+);
+
+text_id!(
+    /// A client's WebSocket connection, as API Gateway names it: unique, never used again.
+    ConnectionId, IdError::ConnectionId, |text| is_graphic(text, 128)
 );
 
 impl JobId {
@@ -242,7 +250,7 @@ fn first_u64(bytes: &[u8; 32]) -> u64 {
     bytes.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
-fn is_base32(text: &str, prefix: &str, length: usize) -> bool {
+pub(crate) fn is_base32(text: &str, prefix: &str, length: usize) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| {
         rest.len() == length && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
     })

@@ -141,7 +141,36 @@ pub const POSITIONS_TOLD_MAX: usize = 5_000;
 /// Shards of the due and waiting indexes: 8 × 1,000 writes per second.
 pub const INDEX_SHARDS: u64 = 8;
 
+/// A ticket opens a connection within this time.
+pub const TICKET_LIFE: Duration = Duration::from_secs(60);
+/// API Gateway ends a connection after two hours (its quota "connection duration for WebSocket API").
+pub const CONNECTION_LIFE: Duration = Duration::from_secs(7_200);
+/// A connection that was stored longer ago than this is open, or has ended: API Gateway waits no longer for `$connect`.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(29);
+/// API Gateway ends a connection without messages after ten minutes (its quota "idle connection timeout").
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(600);
+/// Connections of one user at a time; one more ends the oldest. A page that is reloaded leaves one that nobody ended.
+pub const CONNECTIONS_MAX: usize = 10;
+/// A connection is heard this often at most; a client that sends faster is cut off.
+pub const CLIENT_MESSAGE_EVERY: Duration = Duration::from_secs(1);
+/// Jobs that one `sync` may name: API Gateway takes frames of 32 KB, and an id with its quotes and comma has 59 bytes.
+pub const SYNC_JOBS_MAX: usize = 200;
+/// What is told to a connection at once, over all connections of an invocation.
+pub const PUSHES_AT_ONCE: usize = 32;
+/// One message to one connection, its second try included. Whoever cannot take it by then is cut off, and comes again.
+pub const PUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The notifier's time-out (template): a full batch of changes, of users with all their connections, some of which hang.
+pub const NOTIFIER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A change that could not be told for this long is not told any more (template): what its client sees next is newer.
+pub const CHANGE_AGE_MAX: Duration = Duration::from_secs(300);
+
 const _: () = {
+    assert!(
+        TICKET_LIFE.as_secs() < CONNECTION_IDLE.as_secs(),
+        "a client has time to ask before it is cut off"
+    );
+    assert!(NOTIFIER_TIMEOUT.as_secs() < CHANGE_AGE_MAX.as_secs(), "a batch that timed out is tried again");
+    assert!(SYNC_JOBS_MAX * 59 < 32 * 1024, "a sync that names as many jobs as it may fits in a frame");
     assert!(
         SLOT_WAIT_MAX.as_secs() + CALL_TIMEOUT.as_secs() + AFTER_CALL.as_secs() <= WORKER_TIMEOUT.as_secs(),
         "a worker can wait for a slot, call once and settle"

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use darkroom_aws::clients::Clients;
-use darkroom_aws::config::{Environment, Tables as Names, kms_key};
-use darkroom_aws::{JobTable, KeyTable, LedgerTable, SecretBox};
+use darkroom_aws::config::{Environment, Tables as Names, kms_key, push_table};
+use darkroom_aws::{JobTable, KeyTable, LedgerTable, PushTable, SecretBox};
 
 use super::call::Call;
 use super::clause::Clause;
@@ -24,6 +24,10 @@ pub struct Writes {
     pub ledger: LedgerTable,
     /// Keys.
     pub keys: KeyTable,
+    /// Connections and tickets.
+    pub push: PushTable,
+    /// The name of that table.
+    pub push_name: String,
     /// Seals secrets.
     pub secrets: SecretBox,
     /// For items by hand.
@@ -48,15 +52,20 @@ impl Writes {
     /// # Errors
     /// When the template is broken.
     pub(crate) fn over(stores: Arc<Stores>) -> anyhow::Result<Self> {
-        let worker = simulated()?.functions.iter().find(|function| function.binary == "worker");
-        let variables = &worker.context("the template has no worker")?.environment;
+        let functions = simulated()?.functions.iter();
+        let of = |binary: &str| functions.clone().find(|function| function.binary == binary);
+        let variables = &of("worker").context("the template has no worker")?.environment;
         let environment = Environment::from_fn(|name| variables.get(name).cloned());
         let (names, kms_key) = (Names::read(&environment)?, kms_key(&environment)?);
+        let variables = &of("notifier").context("the template has no notifier")?.environment;
+        let push_name = push_table(&Environment::from_fn(|name| variables.get(name).cloned()))?;
         let clients = clients(&stores, None, None);
         let ledger = LedgerTable::new(clients.dynamodb.clone(), names.ledger.clone());
         Ok(Self {
             jobs: JobTable::new(clients.dynamodb.clone(), names.jobs.clone(), ledger.clone()),
             keys: KeyTable::new(clients.dynamodb.clone(), names.keys.clone()),
+            push: PushTable::new(clients.dynamodb.clone(), push_name.clone()),
+            push_name,
             secrets: SecretBox::new(clients.kms(), kms_key),
             ledger,
             clients,

@@ -50,6 +50,8 @@ class Stack:
 def mappings(stack):
     lambdas = boto3.client("lambda")
     for name, properties in stack.all_of("AWS::Lambda::EventSourceMapping"):
+        if "ScalingConfig" not in properties:
+            continue
         most = int(properties["ScalingConfig"]["MaximumConcurrency"])
         uuid = stack.values[name]
         lambdas.update_event_source_mapping(UUID=uuid, ScalingConfig={"MaximumConcurrency": most})
@@ -94,7 +96,8 @@ def main(name):
     stack = Stack(name)
     mappings(stack)
     api = boto3.client("apigatewayv2")
-    [(logical, properties)] = stack.all_of("AWS::ApiGatewayV2::Api")
+    http = [one for one in stack.all_of("AWS::ApiGatewayV2::Api") if "Body" in one[1]]
+    [(logical, properties)] = http
     api_id, body = stack.values[logical], properties["Body"]
     authorizer_ids = authorizers(api, api_id, body)
     for path, operations in body["paths"].items():

@@ -1,4 +1,4 @@
-//! Each function's binary on AWS's own runtime emulator, with events as API Gateway, SQS and EventBridge write them.
+//! Each function's binary on AWS's own runtime emulator, with events as API Gateway, SQS, DynamoDB and EventBridge write them.
 
 use std::time::Duration;
 
@@ -191,7 +191,7 @@ struct Trial {
 const NO_HTTP: &str = "expects a JSON payload from Amazon API Gateway";
 
 /// The sweeper reads nothing of its event: whatever starts it makes it sweep, so only what is no JSON is wrong for it.
-const TRIALS: [Trial; 4] = [
+const TRIALS: [Trial; 5] = [
     Trial {
         function: "submit",
         right: "submit.json",
@@ -209,6 +209,12 @@ const TRIALS: [Trial; 4] = [
         right: "worker.json",
         wrong: &["submit.json", "sweeper.json"],
         says: "missing field `Records`",
+    },
+    Trial {
+        function: "notifier",
+        right: "notifier.json",
+        wrong: &["submit.json", "sweeper.json"],
+        says: "did not match any variant",
     },
     Trial { function: "sweeper", right: "sweeper.json", wrong: &[], says: "" },
 ];

@@ -13,6 +13,7 @@ mod forge;
 mod gemini;
 mod health;
 mod key_pool;
+mod live;
 mod metadata;
 mod old_records;
 mod openai;

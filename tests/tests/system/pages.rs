@@ -27,13 +27,14 @@ const COMMAND: &str = "cargo run --release -- ";
 const GRANT: &str = "cargo run --release -- tokens ";
 
 /// Members that differ from one run to the next, beside points in time.
-const NEW_EACH_TIME: [&str; 10] = [
+const NEW_EACH_TIME: [&str; 11] = [
     "bytes",
     "eta_seconds",
     "image_url",
     "oldest_pending_seconds",
     "sha256",
     "sweeper",
+    "ticket",
     "upload_id",
     "url",
     "version",

@@ -21,6 +21,8 @@ fn complete() -> BTreeMap<&'static str, &'static str> {
         ("DARKROOM_QUEUE_URL", "http://127.0.0.1:9/q"),
         ("DARKROOM_IMAGE_BUCKET", "images"),
         ("DARKROOM_KMS_KEY", "alias/secrets"),
+        ("DARKROOM_PUSH_TABLE", "push"),
+        ("DARKROOM_WEBSOCKET_URL", "ws://127.0.0.1:9/ws"),
     ])
 }
 
@@ -46,7 +48,16 @@ async fn a_missing_setting_is_named() -> anyhow::Result<()> {
     let tables = ["DARKROOM_JOBS_TABLE", "DARKROOM_LEDGER_TABLE", "DARKROOM_KEYS_TABLE"];
     for (function, own) in [
         ("submit", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
-        ("api", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
+        (
+            "api",
+            vec![
+                "DARKROOM_QUEUE_URL",
+                "DARKROOM_IMAGE_BUCKET",
+                "DARKROOM_PUSH_TABLE",
+                "DARKROOM_WEBSOCKET_URL",
+            ],
+        ),
+        ("notifier", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_PUSH_TABLE", "DARKROOM_WEBSOCKET_URL"]),
         ("worker", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_KMS_KEY"]),
         ("sweeper", vec!["DARKROOM_QUEUE_URL"]),
     ] {
@@ -85,6 +96,10 @@ async fn a_wrong_setting_is_named_and_no_secret_is_shown() -> anyhow::Result<()>
         ("api", "DARKROOM_PUBLISHED_TTL_DAYS", "89"),
         ("api", "DARKROOM_RETRY_MAX_SECONDS", "3601"),
         ("api", "DARKROOM_QUOTA_MINUTE_SECONDS", "0"),
+        ("api", "DARKROOM_WEBSOCKET_URL", "https://abc.execute-api.us-east-1.amazonaws.com/ws"),
+        ("notifier", "DARKROOM_WEBSOCKET_URL", "wss://"),
+        ("notifier", "DARKROOM_WEBSOCKET_URL", "wss://abc/ws?ticket=x"),
+        ("notifier", "DARKROOM_QUOTA_MINUTE_SECONDS", "0"),
         ("sweeper", "DARKROOM_STUCK_SECONDS", "299"),
         ("sweeper", "DARKROOM_PENDING_MAX_SECONDS", "3601"),
         ("sweeper", "DARKROOM_SWEEP_SECONDS", "1.5"),

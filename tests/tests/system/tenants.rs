@@ -80,6 +80,10 @@ async fn nobody_sees_or_changes_what_is_anothers() -> anyhow::Result<()> {
                     let owner = house.ask_as(&asked, OWNER).await?;
                     assert!(alike(&other, &owner), "{asked:?}: {other:?} is not {owner:?}");
                 }
+                Shows::Fresh => {
+                    assert_eq!(other.status, 201, "{asked:?}: {other:?}");
+                    assert_ne!(other.text("ticket"), newcomer.text("ticket"), "{asked:?}");
+                }
                 Shows::Made => {
                     assert_eq!(
                         newcomer.text("code"),

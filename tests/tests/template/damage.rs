@@ -144,6 +144,51 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "retries of the rule",
         ),
         ("SweeperFunction/Properties/ReservedConcurrentExecutions", json!(2), "sweepers at a time"),
+        // The notifier's source.
+        (
+            "NotifierFunction/Properties/Events/Changes/Properties/MaximumRecordAgeInSeconds",
+            json!(604_800),
+            "age of a change",
+        ),
+        (
+            "NotifierFunction/Properties/Events/Changes/Properties/FunctionResponseTypes",
+            json!([]),
+            "one bad change",
+        ),
+        (
+            "NotifierFunction/Properties/Events/Changes/Properties/BisectBatchOnFunctionError",
+            json!(false),
+            "is found",
+        ),
+        (
+            "NotifierFunction/Properties/Events/Changes/Properties/StartingPosition",
+            json!("LATEST"),
+            "no change is missed",
+        ),
+        ("NotifierFunction/Properties/Timeout", json!(61), "time-outs"),
+        // Who connects.
+        ("WebSocketConnect/Properties/AuthorizationType", json!("AWS_IAM"), "WebSocketConnect authorizer"),
+        ("WebSocketPermission/Properties/Principal", json!("*"), "who may invoke the notifier"),
+        (
+            "WebSocketStage/Properties/DefaultRouteSettings/ThrottlingRateLimit",
+            json!(10_000),
+            "messages of all",
+        ),
+        (
+            "NotifierRole/Properties/Policies/0/PolicyDocument/Statement/9/Resource",
+            json!("*"),
+            "notifier may execute-api:ManageConnections on *",
+        ),
+        (
+            "NotifierRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/-",
+            json!("dynamodb:UpdateItem"),
+            "notifier may dynamodb:UpdateItem",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/6/Condition/ForAllValues:StringLike/dynamodb:LeadingKeys/-",
+            json!("CONN#*"),
+            "api may dynamodb:PutItem",
+        ),
         // Who may call.
         (
             "ApiFunction/Properties/Events/ReadJob/Properties/Auth",
@@ -175,7 +220,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "submit may dynamodb:GetItem on *",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/6/Action/-",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Action/-",
             json!("sqs:SendMessage"),
             "api may sqs:SendMessage",
         ),
@@ -190,12 +235,12 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may dynamodb:DeleteItem",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Action/-",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/8/Action/-",
             json!("s3:PutObject"),
             "api may s3:PutObject",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/7/Resource",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/8/Resource",
             json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
             "api may s3:DeleteObject",
         ),
@@ -220,7 +265,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may dynamodb:Query",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/8/Condition/StringEquals/s3:prefix",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/9/Condition/StringEquals/s3:prefix",
             json!("images/"),
             "api may s3:ListBucket",
         ),

@@ -20,10 +20,12 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
 type Reader = fn(&Environment<'_>) -> Result<(), ConfigError>;
 
 /// What reads settings, under the words that call it.
-const READERS: [(&str, Reader); 10] = [
+const READERS: [(&str, Reader); 12] = [
     ("Tables::read(environment)", |environment| Tables::read(environment).map(drop)),
     ("queue_url(environment)", |environment| config::queue_url(environment).map(drop)),
     ("image_bucket(environment)", |environment| config::image_bucket(environment).map(drop)),
+    ("push_table(environment)", |environment| config::push_table(environment).map(drop)),
+    ("websocket_url(environment)", |environment| config::websocket_url(environment).map(drop)),
     ("kms_key(environment)", |environment| config::kms_key(environment).map(drop)),
     ("record_days(environment)", |environment| config::record_days(environment).map(drop)),
     ("sweep_rules(environment)", |environment| config::sweep_rules(environment).map(drop)),
@@ -70,7 +72,12 @@ fn check_settings(function: &Function, faults: &mut Faults) {
     ] {
         faults.same(&format!("{id} {variable}"), &value(variable), &wanted);
     }
-    if ["submit", "api", "worker"].contains(&function.binary.as_str()) {
+    if ["api", "notifier"].contains(&function.binary.as_str()) {
+        faults.same(&format!("{id} DARKROOM_PUSH_TABLE"), &value("DARKROOM_PUSH_TABLE"), &"dark-push");
+        let url = "wss://api.example/ws";
+        faults.same(&format!("{id} WebSocket API"), &value("DARKROOM_WEBSOCKET_URL"), &url);
+    }
+    if ["submit", "api", "notifier", "worker"].contains(&function.binary.as_str()) {
         let bucket = "dark-images-123456789012-eu-central-1";
         faults.same(&format!("{id} bucket"), &value("DARKROOM_IMAGE_BUCKET"), &bucket);
     }
@@ -131,6 +138,7 @@ fn check_outputs(view: &View<'_>, faults: &mut Faults) {
         ("PushTable", "dark-push".to_owned()),
         ("QueueUrl", format!("{queues}/dark-jobs")),
         ("SecretsKeyAlias", "alias/dark-secrets".to_owned()),
+        ("WebSocketUrl", "wss://api.example/ws".to_owned()),
     ];
     let wanted: BTreeMap<_, _> = wanted.map(|(name, value)| (name.to_owned(), value)).into();
     faults.same("outputs", &view.stack.outputs, &wanted);

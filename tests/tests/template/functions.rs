@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use darkroom_core::limits;
-use darkroom_template::{Function, Route};
+use darkroom_template::{Function, Route, WebSocketApi};
 use serde_json::{Value, json};
 
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 16] = [
+const ROUTES: [(&str, &str, bool); 17] = [
     ("submit", "POST /v1/jobs", true),
     ("submit", "POST /v1/jobs/{id}/retry", true),
     // Whatever fits no other route: its answer is ours too.
@@ -28,12 +28,13 @@ const ROUTES: [(&str, &str, bool); 16] = [
     ("api", "POST /v1/jobs/{id}/publish", true),
     ("api", "POST /v1/jobs/{id}/unpublish", true),
     ("api", "POST /v1/uploads", true),
+    ("api", "POST /v1/ws-tickets", true),
 ];
 
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     let binaries: BTreeSet<_> =
         view.stack.functions.iter().map(|function| function.binary.as_str()).collect();
-    faults.same("functions", &binaries, &["api", "submit", "sweeper", "worker"].into());
+    faults.same("functions", &binaries, &["api", "notifier", "submit", "sweeper", "worker"].into());
     for function in &view.stack.functions {
         check_runtime(view, function, faults);
         check_logs(view, function, faults);
@@ -42,6 +43,8 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     check_concurrency(view, faults);
     check_worker(view, faults);
     check_sweeper(view, faults);
+    check_notifier(view, faults);
+    check_websocket(view, faults);
     check_routes(view, faults);
     check_authorizer(view, faults);
 }
@@ -82,6 +85,7 @@ fn check_times(view: &View<'_>, faults: &mut Faults) {
         view.stack.functions.iter().map(|function| (function.binary.as_str(), function.timeout)).collect();
     let wanted = [
         ("api", limits::HTTP_TIMEOUT),
+        ("notifier", limits::NOTIFIER_TIMEOUT),
         ("submit", limits::HTTP_TIMEOUT),
         ("sweeper", limits::SWEEPER_TIMEOUT),
         ("worker", limits::WORKER_TIMEOUT),
@@ -100,6 +104,8 @@ fn check_concurrency(view: &View<'_>, faults: &mut Faults) {
     let reserved = |binary: &str| view.function(binary).and_then(|function| function.reserved_concurrency);
     faults.same("sweepers at a time", &reserved("sweeper"), &Some(1));
     faults.require(reserved("submit").is_some(), "submit has environments of its own");
+    faults
+        .require(reserved("notifier").is_some(), "the notifier cannot take the environments of the workers");
     faults.require(reserved("api").is_some(), "api cannot take the environments of submit");
 }
 
@@ -141,6 +147,65 @@ fn check_sweeper(view: &View<'_>, faults: &mut Faults) {
     let policy = rule.map_or(&Value::Null, |rule| &rule["Properties"]["RetryPolicy"]);
     let wanted = json!({"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": limits::SWEEP.as_secs()});
     faults.same("retries of the rule", policy, &wanted);
+}
+
+/// All that AWS would otherwise do for ever, or at once for all.
+fn check_notifier(view: &View<'_>, faults: &mut Faults) {
+    let Some(source) = view.function("notifier").and_then(|notifier| notifier.stream_source.as_ref()) else {
+        return faults.require(false, "the notifier follows a table");
+    };
+    faults.same("table that the notifier follows", &source.table_logical_id.as_str(), &"JobsTable");
+    faults.require(source.from_the_oldest, "no change is missed when the mapping is made or changed");
+    faults.same("changes at a time", &source.batch_size, &100);
+    faults.require(source.bisect, "a change that fails the notifier is found");
+    faults.same("tries of a change", &source.retry_attempts, &5);
+    faults.same("age of a change", &source.maximum_record_age, &limits::CHANGE_AGE_MAX);
+    faults.require(source.report_batch_item_failures, "one bad change does not fail its batch");
+    let others = view.stack.functions.iter().filter(|function| function.binary != "notifier");
+    faults.require(
+        others.into_iter().all(|function| function.stream_source.is_none()),
+        "only the notifier follows changes",
+    );
+}
+
+/// Who connects, what goes where, and where both functions say that it is.
+fn check_websocket(view: &View<'_>, faults: &mut Faults) {
+    let wanted = WebSocketApi {
+        logical_id: "WebSocketApi".to_owned(),
+        stage: "ws".to_owned(),
+        routes: ["$connect", "$disconnect", "$default"].map(str::to_owned).into(),
+        function_logical_id: "NotifierFunction".to_owned(),
+    };
+    faults.same("WebSocket API", &view.stack.websocket.as_ref(), &Some(&wanted));
+    let name = json!({"Fn::Sub": "${AWS::StackName}-websocket"});
+    faults.same("WebSocket API's name", view.written("WebSocketApi/Properties/Name"), &name);
+    let selection = view.written("WebSocketApi/Properties/RouteSelectionExpression");
+    faults.same("what chooses a route", selection, &json!("$request.body.type"));
+    for route in ["WebSocketConnect", "WebSocketMessage", "WebSocketDisconnect"] {
+        // `$connect` takes a ticket; the others know the connection.
+        let kind = view.written(&format!("{route}/Properties/AuthorizationType"));
+        faults.same(&format!("{route} authorizer"), kind, &json!("NONE"));
+    }
+    let integration = view.written("WebSocketIntegration/Properties/IntegrationType");
+    faults.same("WebSocket integration", integration, &json!("AWS_PROXY"));
+    faults.same(
+        "WebSocket integration's API",
+        view.written("WebSocketIntegration/Properties/ApiId"),
+        &json!({"Ref": "WebSocketApi"}),
+    );
+    let uri = view.written("WebSocketIntegration/Properties/IntegrationUri");
+    let invocations = "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${NotifierFunction.Arn}/invocations";
+    faults.same("WebSocket integration's function", uri, &json!({"Fn::Sub": invocations}));
+    faults.same("WebSocket deployment", view.written("WebSocketStage/Properties/AutoDeploy"), &json!(true));
+    let limits = view.written("WebSocketStage/Properties/DefaultRouteSettings");
+    faults.same("messages of all clients", limits, view.written("Api/Properties/DefaultRouteSettings"));
+    let permission = json!({
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": {"Fn::GetAtt": ["NotifierFunction", "Arn"]},
+        "Principal": "apigateway.amazonaws.com",
+        "SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${WebSocketApi}/*"},
+    });
+    faults.same("who may invoke the notifier", view.written("WebSocketPermission/Properties"), &permission);
 }
 
 fn check_routes(view: &View<'_>, faults: &mut Faults) {

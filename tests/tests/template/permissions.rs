@@ -10,7 +10,7 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 38] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 52] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
@@ -48,6 +48,8 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 38] = [
     ("api", "keys", &["dynamodb:Query"], "pool"),
     ("api", "keys", &["dynamodb:Query"], "keys without secrets"),
     ("api", "keys", &["dynamodb:GetItem"], "heartbeats and breakers"),
+    // Gives out tickets, and reads none of what others do with them.
+    ("api", "push", &["dynamodb:PutItem"], "tickets"),
     ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
     ("api", "images", &["s3:DeleteObject", "s3:GetObject"], ALWAYS),
     // Signs links to put uploads.
@@ -75,6 +77,38 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 38] = [
     ("sweeper", "keys", &["dynamodb:UpdateItem"], "heartbeats"),
     ("sweeper", "queue", &["sqs:SendMessage"], ALWAYS),
     ("sweeper", "logs", LOGS, ALWAYS),
+    // Reads what is shown of a job, and changes nothing of it.
+    ("notifier", "jobs", &["dynamodb:BatchGetItem"], ALWAYS),
+    ("notifier", "jobs/index/waiting", &["dynamodb:Query"], ALWAYS),
+    ("notifier", "jobs/index/by_user", &["dynamodb:Query"], ALWAYS),
+    (
+        "notifier",
+        "jobs/stream/now",
+        &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+        ALWAYS,
+    ),
+    ("notifier", "jobs/stream/*", &["dynamodb:ListStreams"], ALWAYS),
+    ("notifier", "ledger", &["dynamodb:GetItem"], ALWAYS),
+    ("notifier", "keys", &["dynamodb:GetItem", "dynamodb:Query"], "pool"),
+    ("notifier", "keys", &["dynamodb:Query"], "keys without secrets"),
+    // Who is connected.
+    (
+        "notifier",
+        "push",
+        &[
+            "dynamodb:BatchGetItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+        ],
+        ALWAYS,
+    ),
+    ("notifier", "images", &["s3:GetObject"], ALWAYS),
+    // Nobody else speaks to connections, and none is asked about.
+    ("notifier", "POST to connections", &["execute-api:ManageConnections"], ALWAYS),
+    ("notifier", "DELETE of connections", &["execute-api:ManageConnections"], ALWAYS),
+    ("notifier", "logs", LOGS, ALWAYS),
 ];
 
 /// Without a condition.
@@ -90,6 +124,7 @@ fn condition(name: &str) -> Vec<String> {
         ]
     };
     match name {
+        "tickets" => partitions("StringLike", "TICKET#*"),
         "catalogue" => partitions("StringEquals", "MODEL"),
         "pool" => partitions("StringLike", "BREAKER MODEL SCOPE#*"),
         "breakers" => partitions("StringEquals", "BREAKER"),
@@ -185,6 +220,10 @@ fn arn(function: &str, resource: &str) -> String {
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
         "uploads" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/uploads/*".to_owned(),
         "bucket" => "arn:aws:s3:::dark-images-123456789012-eu-central-1".to_owned(),
+        "POST to connections" => format!("arn:aws:execute-api:{PLACE}:dark-websocket/ws/POST/@connections/*"),
+        "DELETE of connections" => {
+            format!("arn:aws:execute-api:{PLACE}:dark-websocket/ws/DELETE/@connections/*")
+        }
         "logs" => format!("arn:aws:logs:{PLACE}:log-group:/aws/lambda/dark-{function}:*"),
         table => format!("arn:aws:dynamodb:{PLACE}:table/dark-{table}"),
     }

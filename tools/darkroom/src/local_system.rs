@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use darkroom_aws::clients::Clients;
 use darkroom_local_aws::{CorsRule, LocalAws, Ports};
 use darkroom_local_lambda::{
-    EventSourceMapping, Function, FunctionSettings, Gateway, GatewaySettings, Lambda, LambdaSettings,
-    MappingSettings, Route, Schedule, ScheduleSettings,
+    EventSourceMapping, Function, FunctionSettings, Gateway, GatewayListener, GatewaySettings, Lambda,
+    LambdaSettings, MappingSettings, Route, Schedule, ScheduleSettings, StreamMapping, StreamMappingSettings,
+    StreamReader, StreamRecord, WebSocketSettings,
 };
 use darkroom_template::{Names, Stack, Template};
 use futures::future::BoxFuture;
@@ -57,6 +58,9 @@ pub struct LocalSettings {
     pub conflict_every: u64,
     /// DynamoDB's clock is so far ahead of this machine's, or behind it, where requests are counted.
     pub clock_ahead_seconds: i64,
+    /// How long a WebSocket connection may be without messages, and how long it may be open, instead of API Gateway's own
+    /// limits: tests shorten them.
+    pub connection_limits: Option<(Duration, Duration)>,
     /// Whether the schedule runs: a test that sweeps by hand wants no other sweeper.
     pub scheduled: bool,
 }
@@ -78,6 +82,7 @@ impl LocalSettings {
             count_dynamodb: false,
             conflict_every: 0,
             clock_ahead_seconds: 0,
+            connection_limits: None,
             scheduled: true,
         }
     }
@@ -90,6 +95,7 @@ pub struct LocalSystem {
     gateway: Gateway,
     stack: Stack,
     mappings: Vec<EventSourceMapping>,
+    stream_mappings: Vec<StreamMapping>,
     schedules: Vec<Schedule>,
     running: Running,
     data: PathBuf,
@@ -119,17 +125,20 @@ impl LocalSystem {
         std::fs::create_dir_all(&settings.data)
             .with_context(|| format!("the data folder {} cannot be made", settings.data.display()))?;
         let aws = LocalAws::start(aws_settings(&settings)).await?;
+        // The functions must know where connections are told something.
+        let listener = GatewayListener::bind(settings.port).await?;
+        let api_url = format!("http://{}", listener.address());
         let parameters =
             BTreeMap::from([("WorkerConcurrency".to_owned(), settings.workers.max(2).to_string())]);
-        let mut stack = stack(aws.sqs_endpoint(), "http://127.0.0.1", &parameters)?;
+        let mut stack = stack(aws.sqs_endpoint(), &api_url, &parameters)?;
         make_stores(&aws, &stack, settings.visibility_timeout).await?;
         apply(&mut stack, &aws, &settings);
         let lambda = Lambda::new(lambda_settings(&settings.data))?;
         let functions = add_functions(&lambda, &stack, &settings)?;
-        let mut running = running(&aws, &stack)?;
+        let running = running(&aws, &stack, api_url)?;
         catalogue::seed(&running.stores()?.keys, &catalogue::built_in()?).await?;
-        let gateway = gateway(&stack, &functions, settings.port).await?;
-        running.api_url = format!("http://{}", gateway.address());
+        let gateway = gateway(&stack, &functions, listener, settings.connection_limits)?;
+        let stream_mappings = stream_mappings(&stack, &functions, &aws)?;
         let mappings = if settings.consuming { mappings(&stack, &lambda, &running)? } else { Vec::new() };
         let schedules = schedules(&stack, &functions, &settings)?;
         running.write(&settings.data)?;
@@ -140,6 +149,7 @@ impl LocalSystem {
             gateway,
             stack,
             mappings,
+            stream_mappings,
             schedules,
             running,
             data: settings.data,
@@ -160,6 +170,11 @@ impl LocalSystem {
     /// The local AWS.
     pub fn aws(&self) -> &LocalAws {
         &self.aws
+    }
+
+    /// The WebSocket API's URL.
+    pub fn websocket_url(&self) -> &str {
+        self.stack.outputs.get("WebSocketUrl").map_or("", String::as_str)
     }
 
     /// A function by its binary's name.
@@ -202,6 +217,9 @@ impl LocalSystem {
             schedule.shutdown(Duration::ZERO).await;
         }
         for mapping in self.mappings {
+            mapping.shutdown(GRACE).await;
+        }
+        for mapping in self.stream_mappings {
             mapping.shutdown(GRACE).await;
         }
         self.lambda.shutdown(GRACE).await;
@@ -351,7 +369,7 @@ fn add_functions(
         .collect()
 }
 
-fn running(aws: &LocalAws, stack: &Stack) -> anyhow::Result<Running> {
+fn running(aws: &LocalAws, stack: &Stack, api_url: String) -> anyhow::Result<Running> {
     let sweeper = stack.functions.iter().find(|function| function.schedule.is_some());
     let variables = sweeper.map(|function| function.environment.clone()).unwrap_or_default();
     let queue_url =
@@ -359,7 +377,7 @@ fn running(aws: &LocalAws, stack: &Stack) -> anyhow::Result<Running> {
     let kms_key = stack.kms_keys.first().context("the template has no KMS key")?;
     Ok(Running {
         process_id: std::process::id(),
-        api_url: String::new(),
+        api_url,
         region: REGION.to_owned(),
         // The commands' own requests are not the functions'.
         dynamodb_url: aws.dynamodb_uncounted_endpoint().to_owned(),
@@ -372,10 +390,11 @@ fn running(aws: &LocalAws, stack: &Stack) -> anyhow::Result<Running> {
     })
 }
 
-async fn gateway(
+fn gateway(
     stack: &Stack,
     functions: &BTreeMap<String, Arc<Function>>,
-    port: u16,
+    listener: GatewayListener,
+    connection_limits: Option<(Duration, Duration)>,
 ) -> anyhow::Result<Gateway> {
     let mut routes = Vec::new();
     for function in &stack.functions {
@@ -385,8 +404,71 @@ async fn gateway(
             routes.push(if route.auth { made.authorized() } else { made });
         }
     }
-    let settings = GatewaySettings { port, ..GatewaySettings::new(ACCOUNT, routes) };
-    Ok(Gateway::start(settings).await?)
+    let websocket = websocket(stack, functions, connection_limits)?;
+    Ok(Gateway::on(listener, GatewaySettings { websocket, ..GatewaySettings::new(ACCOUNT, routes) })?)
+}
+
+fn websocket(
+    stack: &Stack,
+    functions: &BTreeMap<String, Arc<Function>>,
+    limits: Option<(Duration, Duration)>,
+) -> anyhow::Result<Option<WebSocketSettings>> {
+    let Some(api) = &stack.websocket else { return Ok(None) };
+    // The local API hands all three on.
+    for route in ["$connect", "$default", "$disconnect"] {
+        anyhow::ensure!(api.routes.iter().any(|other| other == route), "the WebSocket API has no {route}");
+    }
+    let function =
+        functions.get(&api.function_logical_id).context("the WebSocket API's function is missing")?;
+    let mut settings = WebSocketSettings::new(&api.stage, function.clone(), LOCAL_ACCESS_KEY);
+    if let Some((idle, whole)) = limits {
+        (settings.idle_limit, settings.connection_limit) = (idle, whole);
+    }
+    Ok(Some(settings))
+}
+
+fn stream_mappings(
+    stack: &Stack,
+    functions: &BTreeMap<String, Arc<Function>>,
+    aws: &LocalAws,
+) -> anyhow::Result<Vec<StreamMapping>> {
+    let mut mappings = Vec::new();
+    for function in &stack.functions {
+        let (Some(source), Some(handle)) = (&function.stream_source, functions.get(&function.logical_id))
+        else {
+            continue;
+        };
+        let table = stack.tables.iter().find(|table| table.logical_id == source.table_logical_id);
+        let table = table.context("a function's table is not in the template")?.name.clone();
+        mappings.push(StreamMapping::start(StreamMappingSettings {
+            stream_arn: format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}/stream/now"),
+            stream: stream_reader(aws, table),
+            function: handle.clone(),
+            from_the_oldest: source.from_the_oldest,
+            batch_size: source.batch_size,
+            bisect: source.bisect,
+            retry_attempts: source.retry_attempts,
+            maximum_record_age: source.maximum_record_age,
+            report_batch_item_failures: source.report_batch_item_failures,
+        })?);
+    }
+    Ok(mappings)
+}
+
+fn stream_reader(aws: &LocalAws, table: String) -> StreamReader {
+    let reader = aws.stream_reader();
+    Arc::new(move |after, limit| {
+        let (reader, table) = (reader.clone(), table.clone());
+        Box::pin(async move {
+            let records = reader.read(table, after, limit).await?.into_iter();
+            let record = |read: darkroom_local_aws::StreamRecord| StreamRecord {
+                sequence_number: read.sequence_number,
+                written_at: read.written_at,
+                record: read.record,
+            };
+            Ok(records.map(record).collect())
+        })
+    })
 }
 
 fn mappings(stack: &Stack, lambda: &Lambda, running: &Running) -> anyhow::Result<Vec<EventSourceMapping>> {

@@ -43,7 +43,7 @@ mod sqlite;
 mod sqs;
 
 pub use counters::Requests;
-pub use dynamodb::{DynamoDbUse, Engine, HotItem, OperationUse};
+pub use dynamodb::{DynamoDbUse, Engine, HotItem, OperationUse, StreamReader, StreamRecord};
 pub use error::{EnsureError, StartError};
 pub use local_aws::{LocalAws, Queue};
 pub use s3::CorsRule;

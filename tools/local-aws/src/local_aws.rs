@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::counters::{Counters, Requests};
 use crate::data_dir::DataDir;
-use crate::dynamodb::{Counting, DynamoDb, DynamoDbUse};
+use crate::dynamodb::{Counting, DynamoDb, DynamoDbUse, StreamReader};
 use crate::http_server::{bind, endpoint};
 use crate::kms::KmsServer;
 use crate::s3::{CorsRule, S3Server};
@@ -95,6 +95,11 @@ impl LocalAws {
     /// others.
     pub fn dynamodb_uncounted_endpoint(&self) -> &str {
         &self.engine_endpoint
+    }
+
+    /// Reads the tables' streams without a hop: for whoever plays Lambda's event source mapping.
+    pub fn stream_reader(&self) -> StreamReader {
+        self.dynamodb.stream_reader()
     }
 
     /// `http://127.0.0.1:PORT`, for `AWS_ENDPOINT_URL_KMS`.

@@ -64,6 +64,9 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
     if let Some(records) = event["Records"].as_array() {
         return batch(records, &event).await;
     }
+    if event["requestContext"]["eventType"].is_string() {
+        return socket(&event);
+    }
     if let Some(sleep) = event["sleep_ms"].as_u64() {
         tokio::time::sleep(Duration::from_millis(sleep)).await;
     }
@@ -173,6 +176,19 @@ async fn batch(records: &[Value], event: &Value) -> Result<Value, Error> {
         }
     }
     Ok(json!({ "batchItemFailures": failures }))
+}
+
+/// A WebSocket API's event, noted. `?status=` is what `$connect` is answered; a message `error` fails.
+fn socket(event: &Value) -> Result<Value, Error> {
+    note(event);
+    if event["body"] == "error" {
+        return Err("the handler said no".into());
+    }
+    match event["queryStringParameters"]["status"].as_str() {
+        Some("none") => Ok(json!({})),
+        Some(status) => Ok(json!({ "statusCode": status.parse::<u16>()? })),
+        None => Ok(json!({ "statusCode": 200 })),
+    }
 }
 
 fn note(event: &Value) {

@@ -119,6 +119,9 @@ pub enum SettingsError {
         "a batch size of {0} cannot be: it is 1 to 10, or up to 10,000 with a batching window of 1 s or more"
     )]
     BatchSize(usize),
+    /// A batch of a stream has 1 to 10,000 changes.
+    #[error("a stream's batch size of {0} cannot be: it is 1 to 10,000")]
+    StreamBatchSize(usize),
     /// A batching window has 0 to 300 whole seconds.
     #[error("a batching window of {0:?} cannot be: it is 0 to 300 whole seconds")]
     BatchingWindow(Duration),

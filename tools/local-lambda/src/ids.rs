@@ -54,6 +54,11 @@ pub(crate) fn gateway_request_id() -> String {
     BASE64_STANDARD.encode(random::<11>())
 }
 
+/// The id of a WebSocket connection: 11 random bytes in base64, as API Gateway's.
+pub(crate) fn connection_id() -> String {
+    BASE64_STANDARD.encode(random::<11>())
+}
+
 /// An X-Ray trace header that asks for no sampling.
 pub(crate) fn trace_id() -> String {
     let seconds = epoch().as_secs() & 0xffff_ffff;

@@ -3,11 +3,13 @@
 //! - [`Lambda`] starts functions as processes and speaks the Runtime API with them: one process per execution
 //!   environment, one invocation at a time each, as many as the reserved concurrency allows. Time-outs are enforced
 //!   with SIGKILL; a process that is killed from outside is a crash of its invocation.
-//! - [`Gateway`] is an HTTP API in front of functions (payload format 2.0, JWT authorizer).
+//! - [`Gateway`] is an HTTP API in front of functions (payload format 2.0, JWT authorizer), and a WebSocket API below a
+//!   path of it, `@connections` included.
 //! - [`EventSourceMapping`] carries messages from an SQS queue to a function.
+//! - [`StreamMapping`] carries a table's changes to a function.
 //! - [`Schedule`] sends EventBridge's scheduled event.
 //!
-//! Everything listens on 127.0.0.1 only. Nothing polls: processes, queues and clocks are waited for. What is not
+//! Everything listens on 127.0.0.1 only. Nothing polls but a stream's mapping, as on AWS: processes, queues and clocks are waited for. What is not
 //! played: memory limits, the frozen process between invocations, extensions, response streaming, Lambda's own HTTP
 //! API.
 //!
@@ -51,14 +53,16 @@ mod running;
 mod runtime_api;
 mod schedule;
 mod stats;
+mod stream;
 mod variables;
 
 pub use error::{InvokeError, SettingsError};
 pub use function::{Function, FunctionSettings};
-pub use gateway::{Gateway, GatewaySettings, Route};
+pub use gateway::{Gateway, GatewayListener, GatewaySettings, Route, WebSocketSettings};
 pub use lambda::{Credentials, Lambda, LambdaSettings};
 pub use launch::{Launcher, become_function_if_asked};
 pub use log::{LogLine, LogListener, LogSource};
 pub use mapping::{EventSourceMapping, MappingSettings};
 pub use schedule::{Schedule, ScheduleSettings, scheduled_event};
 pub use stats::Stats;
+pub use stream::{ReadStream, StreamMapping, StreamMappingSettings, StreamReader, StreamRecord};

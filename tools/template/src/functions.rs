@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::node::Node;
 use crate::resolve::Resolver;
-use crate::{Function, Logging, QueueSource, Route, Schedule, Statement, TemplateError, roles};
+use crate::{Function, Logging, QueueSource, Route, Schedule, Statement, StreamSource, TemplateError, roles};
 
 /// What Lambda does with a failed asynchronous invocation when nothing is said.
 const RETRY_ATTEMPTS_DEFAULT: u32 = 2;
@@ -70,6 +70,7 @@ pub(crate) fn function(
         logging: logging(&properties.need("LoggingConfig")?)?,
         routes: events.routes,
         queue_source: events.queue_source,
+        stream_source: events.stream_source,
         schedule: events.schedule,
         policy_statements: policy_statements(context, &properties)?,
     })
@@ -120,6 +121,7 @@ fn policy_statements(context: &Context<'_>, properties: &Node<'_>) -> Result<Vec
 struct Events {
     routes: Vec<Route>,
     queue_source: Option<QueueSource>,
+    stream_source: Option<StreamSource>,
     schedule: Option<Schedule>,
 }
 
@@ -132,6 +134,9 @@ impl Events {
             match event.need("Type")?.text()?.as_str() {
                 "HttpApi" => events.routes.push(route(context, &properties)?),
                 "SQS" => set_once(&mut events.queue_source, queue_source(context, &properties)?, &event)?,
+                "DynamoDB" => {
+                    set_once(&mut events.stream_source, stream_source(context, &properties)?, &event)?;
+                }
                 "Schedule" => set_once(&mut events.schedule, schedule(function, &properties)?, &event)?,
                 unknown => {
                     return Err(TemplateError::Unknown {
@@ -203,6 +208,34 @@ fn queue_source(context: &Context<'_>, event: &Node<'_>) -> Result<QueueSource, 
             scaling.only(&["MaximumConcurrency"])?;
             scaling.need("MaximumConcurrency")?.number_as()
         })?,
+        report_batch_item_failures: responses.iter().any(|response| response == "ReportBatchItemFailures"),
+    })
+}
+
+/// All that AWS has a default of its own for must be said: its defaults try for ever.
+fn stream_source(context: &Context<'_>, event: &Node<'_>) -> Result<StreamSource, TemplateError> {
+    event.only(&[
+        "Stream",
+        "StartingPosition",
+        "BatchSize",
+        "BisectBatchOnFunctionError",
+        "MaximumRetryAttempts",
+        "MaximumRecordAgeInSeconds",
+        "FunctionResponseTypes",
+    ])?;
+    let responses = optional(event, "FunctionResponseTypes", Node::one_or_more)?.unwrap_or_default();
+    let start = event.need("StartingPosition")?;
+    Ok(StreamSource {
+        table_logical_id: context.resolver.table_with_stream(&event.need("Stream")?)?,
+        from_the_oldest: match start.text()?.as_str() {
+            "TRIM_HORIZON" => true,
+            "LATEST" => false,
+            _ => return Err(start.mismatch("TRIM_HORIZON or LATEST")),
+        },
+        batch_size: event.need("BatchSize")?.number_as()?,
+        bisect: optional(event, "BisectBatchOnFunctionError", Node::flag)?.unwrap_or_default(),
+        retry_attempts: event.need("MaximumRetryAttempts")?.number_as()?,
+        maximum_record_age: event.need("MaximumRecordAgeInSeconds")?.seconds()?,
         report_batch_item_failures: responses.iter().any(|response| response == "ReportBatchItemFailures"),
     })
 }

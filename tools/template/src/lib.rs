@@ -43,6 +43,7 @@ mod roles;
 mod rules;
 mod stack;
 mod stores;
+mod websocket;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ use node::Node;
 use resolve::Resolver;
 pub use stack::{
     Bucket, Condition, CorsRule, Function, KmsAlias, KmsKey, Logging, Queue, QueueSource, Redrive, Route,
-    Schedule, Stack, Statement, Table,
+    Schedule, Stack, Statement, StreamSource, Table, WebSocketApi,
 };
 
 /// What a stack's template is resolved with.
@@ -150,6 +151,7 @@ fn read_stack(
         kms_keys: Vec::new(),
         kms_aliases: Vec::new(),
         functions: Vec::new(),
+        websocket: None,
         outputs: read_outputs(outputs)?,
     };
     let context = functions::Context::new(resolver, globals, resources)?;
@@ -166,8 +168,22 @@ fn read_stack(
                 stack.functions.push(functions::function(&context, logical_id, &properties)?);
             }
             "AWS::Serverless::HttpApi" => functions::http_api(&properties)?,
-            // Roles are read from the functions that use them; nothing local depends on the others.
-            "AWS::IAM::Role" | "AWS::Logs::LogGroup" | "AWS::S3::BucketPolicy" => {}
+            "AWS::ApiGatewayV2::Api" => {
+                let api = websocket::api(resolver, resources, logical_id, &properties)?;
+                if stack.websocket.replace(api).is_some() {
+                    let reason = "a second WebSocket API".to_owned();
+                    return Err(TemplateError::Malformed { at: resource.at().to_owned(), reason });
+                }
+            }
+            "AWS::Lambda::Permission" => websocket::permission(&properties)?,
+            // Roles are read from the functions that use them, the parts of a WebSocket API with it; nothing local depends on
+            // the others.
+            "AWS::IAM::Role"
+            | "AWS::ApiGatewayV2::Stage"
+            | "AWS::ApiGatewayV2::Route"
+            | "AWS::ApiGatewayV2::Integration"
+            | "AWS::Logs::LogGroup"
+            | "AWS::S3::BucketPolicy" => {}
             unknown => {
                 return Err(TemplateError::Unknown {
                     at: resource.at().to_owned(),

@@ -56,6 +56,13 @@ impl<'a> Resolver<'a> {
         self.find(kind, node, |resource| self.reference_to(resource))
     }
 
+    /// The logical id of the table whose stream's ARN `node` holds.
+    pub(crate) fn table_with_stream(&self, node: &Node<'_>) -> Result<String, TemplateError> {
+        self.find("AWS::DynamoDB::Table", node, |resource| {
+            self.attribute(resource, "StreamArn", self.resources.at(), DEPTH_MAX)
+        })
+    }
+
     fn find(
         &self,
         kind: &str,
@@ -159,12 +166,17 @@ impl<'a> Resolver<'a> {
             |service: &str, rest: &str| Ok(format!("arn:{partition}:{service}:{region}:{account}:{rest}"));
         match (kind.as_str(), attribute) {
             ("AWS::DynamoDB::Table", "Arn") => arn("dynamodb", &format!("table/{name}")),
+            // AWS names a stream by the time at which it was switched on.
+            ("AWS::DynamoDB::Table", "StreamArn") => arn("dynamodb", &format!("table/{name}/stream/now")),
             ("AWS::SQS::Queue", "Arn") => arn("sqs", &name),
             ("AWS::KMS::Key", "Arn") => arn("kms", &format!("key/{name}")),
             ("AWS::Logs::LogGroup", "Arn") => arn("logs", &format!("log-group:{name}:*")),
             ("AWS::S3::Bucket", "Arn") => Ok(format!("arn:{partition}:s3:::{name}")),
             ("AWS::IAM::Role", "Arn") => Ok(format!("arn:{partition}:iam::{account}:role/{name}")),
+            ("AWS::Serverless::Function", "Arn") => arn("lambda", &format!("function:{name}")),
             ("AWS::Serverless::HttpApi", "ApiEndpoint") => Ok(api_url.clone()),
+            // On AWS another host; here the same.
+            ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => Ok(api_url.replacen("http", "ws", 1)),
             _ => Err(dangling(at, &wanted)),
         }
     }
@@ -204,6 +216,7 @@ impl<'a> Resolver<'a> {
             "AWS::Serverless::Function" => "FunctionName",
             "AWS::IAM::Role" => "RoleName",
             "AWS::KMS::Alias" => "AliasName",
+            "AWS::ApiGatewayV2::Stage" => "StageName",
             _ => "Name",
         };
         match node.get("Properties").and_then(|properties| properties.get(named_by)) {

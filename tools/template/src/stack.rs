@@ -18,6 +18,8 @@ pub struct Stack {
     pub kms_aliases: Vec<KmsAlias>,
     /// Lambda functions.
     pub functions: Vec<Function>,
+    /// The WebSocket API, if there is one.
+    pub websocket: Option<WebSocketApi>,
     /// The stack's outputs by name, as the operator's command reads them.
     pub outputs: BTreeMap<String, String>,
 }
@@ -146,6 +148,8 @@ pub struct Function {
     pub routes: Vec<Route>,
     /// The queue whose messages it is given.
     pub queue_source: Option<QueueSource>,
+    /// The table whose changes it is given.
+    pub stream_source: Option<StreamSource>,
     /// When it is started by the clock.
     pub schedule: Option<Schedule>,
     /// What its role allows.
@@ -183,6 +187,38 @@ pub struct QueueSource {
     pub maximum_concurrency: Option<usize>,
     /// Whether the function names the messages that failed, so that the others of their batch are done.
     pub report_batch_item_failures: bool,
+}
+
+/// A DynamoDB stream's event source mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSource {
+    /// The logical id of the table.
+    pub table_logical_id: String,
+    /// Whether it begins with the oldest change that the stream has (`TRIM_HORIZON`), not with the next (`LATEST`).
+    pub from_the_oldest: bool,
+    /// Changes per invocation at most.
+    pub batch_size: usize,
+    /// Whether a batch that failed is halved.
+    pub bisect: bool,
+    /// How often a batch is tried again.
+    pub retry_attempts: u32,
+    /// A change older than this is dropped.
+    pub maximum_record_age: Duration,
+    /// Whether the function names the changes that failed, so that those before them are done.
+    pub report_batch_item_failures: bool,
+}
+
+/// A WebSocket API, all of whose events go to one function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketApi {
+    /// Its logical id in the template.
+    pub logical_id: String,
+    /// Its stage: the path of its URL.
+    pub stage: String,
+    /// `$connect`, `$default`, `$disconnect`: those that it has.
+    pub routes: Vec<String>,
+    /// The logical id of the function.
+    pub function_logical_id: String,
 }
 
 /// A schedule, with what Lambda does about an invocation that fails.

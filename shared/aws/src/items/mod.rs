@@ -4,5 +4,6 @@ pub mod job;
 pub mod key;
 pub mod ledger;
 pub(crate) mod metadata;
+pub mod push;
 
 pub use crate::attributes::ItemError;

@@ -18,6 +18,7 @@ mod outlook;
 mod pace;
 mod pool;
 mod position;
+mod push;
 mod queue;
 mod quota;
 mod request;

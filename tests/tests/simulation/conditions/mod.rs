@@ -7,6 +7,7 @@ mod ledger;
 mod metadata;
 mod mutation;
 mod pool;
+mod push;
 mod settled;
 
 use std::pin::Pin;
@@ -34,7 +35,8 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let cases = [jobs::cases(), settled::cases(), ledger::cases(), metadata::cases(), pool::cases()];
+    let cases =
+        [jobs::cases(), settled::cases(), ledger::cases(), metadata::cases(), pool::cases(), push::cases()];
     cases.into_iter().flatten().collect()
 }
 

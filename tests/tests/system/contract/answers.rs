@@ -259,6 +259,8 @@ async fn of_jobs(seen: &mut Seen<'_>, stack: &TestStack) -> anyhow::Result<()> {
             seen.see_as(route, &next, 200, "")?;
         }
     }
+    let ticket = app.post("alice", "/v1/ws-tickets").await?;
+    seen.see_as("POST /v1/ws-tickets", &ticket, 201, "")?;
     health(seen, stack, 503).await?;
     let reset = stack.command(&["breaker", "reset", MODEL], "").await?;
     assert!(reset.status.success(), "{}", String::from_utf8_lossy(&reset.stderr));

@@ -13,6 +13,8 @@ pub(super) enum Shows {
     CallersOwn,
     /// The same to all who are signed in.
     SignedIn,
+    /// Something new to each who is signed in, each time. That it is nobody else's, `live.rs` shows.
+    Fresh,
     /// The same to all, signed in or not.
     Everybody,
     /// The job that it makes, paid by the caller.
@@ -83,6 +85,7 @@ pub(super) const ROWS: [Row; 16] = [
     row("GET /v1/account/entries", "api", "GET", "/v1/account/entries", Shows::CallersOwn),
     row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),
     row("GET /v1/queue", "api", "GET", "/v1/queue", Shows::SignedIn),
+    row("POST /v1/ws-tickets", "api", "POST", "/v1/ws-tickets", Shows::Fresh),
     row("GET /health", "api", "GET", "/health", Shows::Everybody),
     row("$default", "api", "GET", "/v1/jobs/{id}/image", Shows::Nothing),
 ];

@@ -49,6 +49,7 @@ impl Local {
         .await?;
         let running = system.running();
         line(&format!("Darkroom runs at {}", running.api_url));
+        line(&format!("  WebSocket       {}", system.websocket_url()));
         line(&format!("  data and logs   {}", data.display()));
         line(&format!("  DynamoDB        {}", running.dynamodb_url));
         line(&format!("  KMS             {}", running.kms_url));

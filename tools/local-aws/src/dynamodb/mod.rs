@@ -5,6 +5,7 @@
 
 mod counting;
 mod engine;
+mod streams;
 mod tables;
 mod tally;
 mod units;
@@ -26,6 +27,7 @@ use crate::{EnsureError, StartError};
 
 pub(crate) use counting::Counting;
 pub use engine::Engine;
+pub use streams::StreamRecord;
 pub use tally::{DynamoDbUse, HotItem, OperationUse};
 
 const SERVICE: &str = "DynamoDB";
@@ -70,6 +72,11 @@ impl DynamoDb {
             .map_err(|stopped| EnsureError::storage("table", stopped))?
     }
 
+    /// See [`crate::LocalAws::stream_reader`].
+    pub(crate) fn stream_reader(&self) -> StreamReader {
+        StreamReader { database: self.database.clone() }
+    }
+
     pub(crate) async fn sweep_expired_items(&self) -> Result<usize, dynoxide::DynoxideError> {
         let database = self.database.clone();
         let sweep = tokio::task::spawn_blocking(move || database.sweep_ttl());
@@ -85,6 +92,30 @@ impl DynamoDb {
         let server = self.server;
         // It ends by itself within its patience; a panic in it was reported by the runtime.
         let _ = tokio::task::spawn_blocking(move || server.join()).await;
+    }
+}
+
+/// Reads the streams of tables.
+#[derive(Clone)]
+pub struct StreamReader {
+    database: Database,
+}
+
+impl StreamReader {
+    /// The changes of `table` after this place, or all that are kept, oldest first, at most so many (and at most 1,000).
+    ///
+    /// # Errors
+    /// In the engine's words, when there is no such table or its stream is off.
+    pub async fn read(
+        &self,
+        table: String,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<StreamRecord>, String> {
+        let database = self.database.clone();
+        let read = move || streams::read(&database, &table, after.as_deref(), limit);
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|stopped| stopped.to_string())?.map_err(|error| error.to_string())
     }
 }
 

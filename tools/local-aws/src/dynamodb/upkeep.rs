@@ -108,6 +108,25 @@ mod tests {
     }
 
     #[test]
+    fn reading_on_in_a_stream_does_not_read_what_was_read_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dynamodb.sqlite");
+        let _database = Database::new(file.to_str().unwrap()).unwrap();
+        let streams = open_streams(&file).unwrap();
+        // The engine's own statement, as its version 3.2 runs it on each read of a stream.
+        let mut plan = streams
+            .prepare(
+                "EXPLAIN QUERY PLAN SELECT event_name FROM _stream_records
+                 WHERE table_name = ?1 AND shard_id = ?2 AND CAST(sequence_number AS INTEGER) > ?3
+                 ORDER BY CAST(sequence_number AS INTEGER) ASC LIMIT ?4",
+            )
+            .unwrap();
+        let steps = plan.query_map(("jobs", "shard", 7, 100), |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<_> = steps.map(Result::unwrap).collect();
+        assert!(steps.len() == 1 && steps[0].contains("_stream_records_by_sequence"), "{steps:?}");
+    }
+
+    #[test]
     fn finding_a_streams_last_number_does_not_read_all_records() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("dynamodb.sqlite");

@@ -6,6 +6,9 @@
 mod event;
 mod response;
 mod route;
+mod socket;
+mod websocket;
+mod websocket_event;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,6 +31,8 @@ use crate::running::{Running, StopSignal};
 use response::Own;
 pub use route::Route;
 use route::{Access, Routes};
+use websocket::Sockets;
+pub use websocket::WebSocketSettings;
 
 /// HTTP APIs take bodies of up to 10 MB. Source: API Gateway quotas.
 const BODY_BYTES: usize = 10 * 1024 * 1024;
@@ -40,7 +45,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a gateway is.
 pub struct GatewaySettings {
-    /// Port on 127.0.0.1; 0 takes a free one.
+    /// Port on 127.0.0.1; 0 takes a free one. Not looked at where a [`GatewayListener`] has one.
     pub port: u16,
     /// Told to functions.
     pub account_id: String,
@@ -50,10 +55,12 @@ pub struct GatewaySettings {
     pub routes: Vec<Route>,
     /// After so long the client gets 503 while the function goes on. HTTP APIs allow at most 30 s.
     pub integration_timeout: Duration,
+    /// The WebSocket API, if there is one. On AWS it has a host of its own; here a path of this one.
+    pub websocket: Option<WebSocketSettings>,
 }
 
 impl GatewaySettings {
-    /// A free port and 30 s.
+    /// A free port, 30 s, and no WebSocket API.
     pub fn new(account_id: impl Into<String>, routes: Vec<Route>) -> Self {
         Self {
             port: 0,
@@ -61,7 +68,32 @@ impl GatewaySettings {
             api_id: "local".to_owned(),
             routes,
             integration_timeout: Duration::from_secs(30),
+            websocket: None,
         }
+    }
+}
+
+/// The port of a gateway to come: its address is known before the functions that must know it are there.
+pub struct GatewayListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl GatewayListener {
+    /// Takes a port on 127.0.0.1; 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn bind(port: u16) -> Result<Self, SettingsError> {
+        let listening = |source| SettingsError::Listen { port, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -77,6 +109,7 @@ struct Shared {
     port: u16,
     routes: Routes,
     integration_timeout: Duration,
+    sockets: Option<Arc<Sockets>>,
 }
 
 impl Gateway {
@@ -85,18 +118,22 @@ impl Gateway {
     /// # Errors
     /// When the port is taken, and for two routes that fit the same requests.
     pub async fn start(settings: GatewaySettings) -> Result<Self, SettingsError> {
-        let port = settings.port;
+        Self::on(GatewayListener::bind(settings.port).await?, settings)
+    }
+
+    /// Answers on a port that was taken. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// For two routes that fit the same requests.
+    pub fn on(listener: GatewayListener, settings: GatewaySettings) -> Result<Self, SettingsError> {
+        let GatewayListener { listener, address } = listener;
         let routes = Routes::new(settings.routes)?;
-        let listening = |source| SettingsError::Listen { port, source };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listening)?;
-        let address = listener.local_addr().map_err(listening)?;
-        let shared = Arc::new(Shared {
-            account_id: settings.account_id,
-            api_id: settings.api_id,
-            port: address.port(),
-            routes,
-            integration_timeout: settings.integration_timeout,
-        });
+        let (account_id, api_id, port) = (settings.account_id, settings.api_id, address.port());
+        let sockets = settings
+            .websocket
+            .map(|websocket| Arc::new(Sockets::new(websocket, account_id.clone(), api_id.clone(), port)));
+        let integration_timeout = settings.integration_timeout;
+        let shared = Arc::new(Shared { account_id, api_id, port, routes, integration_timeout, sockets });
         let (running, stop) = Running::new();
         tokio::spawn(accept(listener, shared, stop));
         Ok(Self { address, running })
@@ -134,14 +171,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: StopSignal
 
 async fn serve(stream: TcpStream, source_ip: IpAddr, shared: Arc<Shared>, mut stop: StopSignal) {
     let _ = stream.set_nodelay(true);
+    let stopping = stop.clone();
     let service = service_fn(|request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(shared.answer(request, source_ip).await) }
+        let (shared, stop) = (Arc::clone(&shared), stopping.clone());
+        async move { Ok::<_, Infallible>(shared.answer(request, source_ip, stop).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // Errors here are the client's doing: it went away, or did not speak HTTP.
     tokio::select! {
@@ -154,7 +193,17 @@ async fn serve(stream: TcpStream, source_ip: IpAddr, shared: Arc<Shared>, mut st
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>, source_ip: IpAddr) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        source_ip: IpAddr,
+        stop: StopSignal,
+    ) -> Response<Full<Bytes>> {
+        if let Some(sockets) = &self.sockets
+            && let Some(place) = sockets.place(request.uri().path())
+        {
+            return Arc::clone(sockets).answer(place, request, source_ip, stop).await;
+        }
         let request_id = ids::gateway_request_id();
         match self.pass_on(request, source_ip, &request_id).await {
             Ok(response) => response,

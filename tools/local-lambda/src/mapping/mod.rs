@@ -11,7 +11,7 @@
 
 mod batch;
 mod record;
-mod report;
+pub(crate) mod report;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a function's answer says about each message of its batch.
+//! What a function's answer says about each message or record of its batch.
 //!
 //! Source: <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>, "Success and failure
 //! conditions".
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Report {
+pub(crate) enum Report {
     /// All messages but these are done. Empty: all are.
     AllBut(BTreeSet<String>),
     /// No message is done; with the reason.
@@ -19,9 +19,9 @@ pub(super) enum Report {
 /// Reads the answer of a function whose mapping has `ReportBatchItemFailures`.
 ///
 /// All succeeded: no answer, `null`, an empty object, an empty or null `batchItemFailures`. All failed: no JSON, an
-/// `itemIdentifier` that is empty, null, missing, or of no message of the batch. An answer or a list of another
+/// `itemIdentifier` that is empty, null, missing, or of nothing in the batch. An answer or a list of another
 /// type is documented as neither; it counts as failed, because then nothing is lost.
-pub(super) fn read(answer: &[u8], message_ids: &BTreeSet<&str>) -> Report {
+pub(crate) fn read(answer: &[u8], message_ids: &BTreeSet<&str>) -> Report {
     if answer.is_empty() {
         return Report::AllBut(BTreeSet::new());
     }

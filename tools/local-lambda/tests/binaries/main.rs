@@ -18,3 +18,5 @@ mod mapping;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod schedule;
+mod stream;
+mod websocket;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use darkroom_aws::{JobTable, StoreError, now};
 use darkroom_core::id::ModelName;
 use darkroom_core::job::{Job, Stage};
 use darkroom_core::position::{Position, Told, Waiting, position};
@@ -12,25 +11,29 @@ use darkroom_core::queue::{Line, lines};
 use darkroom_core::time::Timestamp;
 use tokio::sync::Mutex;
 
+use crate::clock::now;
+use crate::error::StoreError;
+use crate::job_table::JobTable;
+
 /// The index is read again when the last look is older.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The oldest waiting jobs as one process last saw them.
 pub(crate) struct WaitingCache {
     jobs: JobTable,
-    seen: Mutex<Option<Arc<Seen>>>,
+    seen: Mutex<Option<Arc<LookAtQueue>>>,
     told: StdMutex<Told>,
 }
 
 /// One look at the waiting index.
-pub(crate) struct Seen {
+pub struct LookAtQueue {
     read_at: Timestamp,
     /// The oldest waiting jobs, in order.
-    pub(crate) waiting: Vec<Waiting>,
+    pub waiting: Vec<Waiting>,
     /// The same by model.
-    pub(crate) lines: BTreeMap<ModelName, Line>,
+    pub lines: BTreeMap<ModelName, Line>,
     /// Whether these are all.
-    pub(crate) complete: bool,
+    pub complete: bool,
 }
 
 impl WaitingCache {
@@ -39,7 +42,7 @@ impl WaitingCache {
     }
 
     /// The waiting jobs as of at most a second ago. The cost grows neither with the queue nor with the askers.
-    pub(crate) async fn look(&self) -> Result<Arc<Seen>, StoreError> {
+    pub(crate) async fn look(&self) -> Result<Arc<LookAtQueue>, StoreError> {
         let mut seen = self.seen.lock().await;
         if let Some(seen) = seen.as_ref().filter(|seen| now().finds_fresh(seen.read_at, FRESH)) {
             return Ok(seen.clone());
@@ -48,7 +51,7 @@ impl WaitingCache {
         let (entries, complete) = self.jobs.waiting().await?;
         let lines = lines(entries.iter().map(|(wait, model)| (model, wait.wait_at)));
         let waiting = entries.into_iter().map(|(wait, _)| wait).collect();
-        let look = Arc::new(Seen { read_at, waiting, lines, complete });
+        let look = Arc::new(LookAtQueue { read_at, waiting, lines, complete });
         *seen = Some(look.clone());
         Ok(look)
     }

@@ -1,12 +1,12 @@
-//! A job as its owner sees it.
+//! A job as its owner sees it, whoever shows it: an answer over HTTP, or a push.
 
-use darkroom_core::error_code::Language;
-use darkroom_core::job::{Job, Outcome, Stage, WaitReason};
-use darkroom_core::metadata::Metadata;
-use darkroom_core::outlook::Outlook;
-use darkroom_core::position::Position;
-use darkroom_core::request::Prompt;
-use darkroom_core::time::Timestamp;
+use crate::error_code::Language;
+use crate::job::{Job, Outcome, Stage, WaitReason};
+use crate::metadata::Metadata;
+use crate::outlook::Outlook;
+use crate::position::Position;
+use crate::request::Prompt;
+use crate::time::Timestamp;
 use serde_json::{Value, json};
 
 /// What is shown beside the record itself.
@@ -72,7 +72,7 @@ impl JobView {
                 "content_type": image.format.content_type(),
             })),
             "error": outcome.and_then(|(outcome, _)| error(outcome, language)),
-            "settled": job.settlement().map(darkroom_core::ledger::Settlement::as_str),
+            "settled": job.settlement().map(crate::ledger::Settlement::as_str),
             "cancel_requested": job.is_cancel_requested(),
             "created_at": order.created_at.rfc3339(),
             "started_at": job.started_at.map(Timestamp::rfc3339),

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use darkroom_aws::Pacer;
 use darkroom_core::id::ModelName;
 use darkroom_core::job::WaitReason;
 use darkroom_core::model::Model;
 use darkroom_core::pace::{Pace, Turn};
 use darkroom_core::time::Timestamp;
 use tokio::sync::Mutex;
+
+use crate::pacer::Pacer;
 
 /// The pool is read again when the last look is older: three reads and more, of items that workers write.
 const FRESH: Duration = Duration::from_secs(3);
