@@ -193,7 +193,7 @@ async fn a_record_asked_for_twice_comes_once() -> anyhow::Result<()> {
 fn words_of_a_newer_release_are_read() {
     let mut pending = to_item(&new_job("k", "new", NOW));
     pending.insert("wait_reason".to_owned(), text("breaker"));
-    pending.insert("last_failure".to_owned(), text("reference_missing"));
+    pending.insert("last_failure".to_owned(), text("word_of_a_newer_release"));
     let Ok(Job { last_failure, stage: Stage::Pending(waiting), .. }) = from_item(&pending) else {
         panic!("unreadable")
     };
@@ -204,7 +204,7 @@ fn words_of_a_newer_release_are_read() {
     let end = End { now: NOW, expires_at: NOW };
     let command = Command::EndAsSeen { seen: Seen::of(&job).unwrap(), ending: failed, end };
     let mut failed = to_item(&apply(&job, &command, stamp("end")).unwrap());
-    failed.insert("error_code".to_owned(), text("reference_missing"));
+    failed.insert("error_code".to_owned(), text("word_of_a_newer_release"));
     let Ok(Job { stage: Stage::Settled(settled), .. }) = from_item(&failed) else { panic!("unreadable") };
     assert_eq!(settled.outcome, Outcome::Failed(JobFailure::new(JobErrorCode::Internal, "why")));
 }

@@ -270,12 +270,12 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may s3:ListBucket",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/9/Resource",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/10/Resource",
             json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
             "api may s3:PutObject",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/9/Action/-",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/10/Action/-",
             json!("s3:GetObject"),
             "api may s3:GetObject",
         ),
