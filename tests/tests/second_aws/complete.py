@@ -1,6 +1,7 @@
 """Makes what ministack 1.5.33 leaves out when it deploys a SAM template, through the API that it has for it.
 
 - A number that comes from a parameter stays a text, which its event source mappings trip over.
+- It gives a WebSocket API an endpoint that begins with `http`; on AWS it begins with `wss`.
 - It does not read the `Body` of an HTTP API: no route, no authorizer. They are made here from that same `Body`, as SAM
   wrote it from the template.
 
@@ -57,6 +58,17 @@ def mappings(stack):
         lambdas.update_event_source_mapping(UUID=uuid, ScalingConfig={"MaximumConcurrency": most})
 
 
+def websocket_urls(stack):
+    lambdas = boto3.client("lambda")
+    functions = [name for name, one in stack.template["Resources"].items() if one["Type"] == "AWS::Lambda::Function"]
+    for function in map(stack.values.get, functions):
+        variables = lambdas.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        url = variables.get("DARKROOM_WEBSOCKET_URL", "")
+        if url.startswith("http"):
+            variables["DARKROOM_WEBSOCKET_URL"] = url.replace("http", "ws", 1)
+            lambdas.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+
+
 def authorizers(api, api_id, body):
     ids = {}
     for name, scheme in body["components"]["securitySchemes"].items():
@@ -95,6 +107,7 @@ def route(api, api_id, key, operation, authorizer_ids):
 def main(name):
     stack = Stack(name)
     mappings(stack)
+    websocket_urls(stack)
     api = boto3.client("apigatewayv2")
     http = [one for one in stack.all_of("AWS::ApiGatewayV2::Api") if "Body" in one[1]]
     [(logical, properties)] = http
