@@ -6,6 +6,27 @@ use darkroom::connect::Stores;
 use darkroom_core::id::{IdempotencyKey, JobId, ModelName, UserId};
 use darkroom_core::job::{Job, Order, Submission};
 use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
+use darkroom_core::time::Timestamp;
+
+/// An order of this price, with nothing that can be left out.
+///
+/// # Panics
+/// When that is no model's name.
+#[expect(clippy::unwrap_used, reason = "a test's own words")]
+pub fn order(model: &str, cost: u64, created_at: Timestamp, deadline: Duration) -> Order {
+    Order {
+        prompt: Some(Prompt::parse("a prompt").unwrap()),
+        model: ModelName::parse(model).unwrap(),
+        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
+        conversation_id: None,
+        reference: None,
+        retry_of: None,
+        request_hash: "h".to_owned(),
+        cost,
+        created_at,
+        deadline_at: created_at.plus(deadline),
+    }
+}
 
 /// A job of one token for the local model, with its price held, whose message was never sent: what a crash between
 /// submit's two calls leaves.
@@ -34,18 +55,7 @@ pub async fn submit_with_deadline(
 ) -> anyhow::Result<String> {
     let user = UserId::parse(user)?;
     let created_at = darkroom_aws::now();
-    let order = Order {
-        prompt: Some(Prompt::parse("a prompt").map_err(anyhow::Error::msg)?),
-        model: ModelName::parse("darkroom-local")?,
-        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
-        conversation_id: None,
-        reference: None,
-        retry_of: None,
-        request_hash: "h".to_owned(),
-        cost: 1,
-        created_at,
-        deadline_at: created_at.plus(deadline),
-    };
+    let order = order("darkroom-local", 1, created_at, deadline);
     let id = JobId::derive(&user, &IdempotencyKey::parse(key)?);
     let submission = Submission { id: id.clone(), user, order, op: darkroom_aws::random_stamp() };
     stores.jobs.create(Job::submitted(submission, wake), None, 100).await?;

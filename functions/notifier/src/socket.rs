@@ -34,9 +34,7 @@ impl Notifier {
                 status(200)
             }
             EventType::Disconnect => {
-                if let Err(error) = self.push.forget(&id).await {
-                    tracing::warn!(connection.id = %id, error = %error, "an ended connection is still known: the next push finds it gone");
-                }
+                self.forget(&id).await;
                 status(200)
             }
         }
@@ -125,9 +123,7 @@ impl Notifier {
     /// Ends a connection that is to be told nothing any more.
     async fn cut_off(&self, id: &ConnectionId) {
         self.end(id).await;
-        if let Err(error) = self.push.forget(id).await {
-            tracing::warn!(connection.id = %id, error = %error, "an ended connection is still known: the next push finds it gone");
-        }
+        self.forget(id).await;
     }
 
     async fn end(&self, id: &ConnectionId) {

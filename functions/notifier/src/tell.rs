@@ -49,10 +49,15 @@ impl Notifier {
                 }
             }
         }
+        self.forget(id).await;
+        Told::Ended
+    }
+
+    /// Forgets a connection that has ended.
+    pub(crate) async fn forget(&self, id: &ConnectionId) {
         if let Err(error) = self.push.forget(id).await {
             tracing::warn!(connection.id = %id, error = %error, "an ended connection is still known: the next push finds it gone");
         }
-        Told::Ended
     }
 
     /// Tells one connection these jobs, whose owner it is of, as they are.

@@ -4,6 +4,9 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use thiserror::Error;
 
+use crate::attributes::{Item, ItemError};
+use crate::keys::readable_key;
+
 /// A store did not do what it was asked. Refused conditions are not errors.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -62,6 +65,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// An item is not of the form that this release writes.
+    pub(crate) fn unreadable(item: &Item, problem: &ItemError) -> Self {
+        Self::Unreadable { key: readable_key(item), problem: problem.to_string() }
+    }
+
     /// Sorts an SDK error.
     pub(crate) fn from_sdk<E, R>(store: &'static str, operation: &'static str, error: SdkError<E, R>) -> Self
     where

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+
+use crate::attributes::Item;
 
 /// One conditional update: what is set and removed if all clauses hold.
 #[derive(Clone, Debug, Default)]
@@ -137,5 +141,18 @@ impl Expression {
 
     pub(crate) fn condition(&self) -> String {
         self.clauses.join(" AND ")
+    }
+
+    /// The update of one item. A refusal brings the item as it is.
+    pub(crate) fn update_item(self, client: &Client, table: &str, key: Item) -> UpdateItemFluentBuilder {
+        client
+            .update_item()
+            .table_name(table)
+            .set_key(Some(key))
+            .update_expression(self.update())
+            .condition_expression(self.condition())
+            .set_expression_attribute_names(Some(self.names))
+            .set_expression_attribute_values(Some(self.values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 }

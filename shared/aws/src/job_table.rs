@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
-use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::ReturnValue;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::id::{JobId, ModelName, Stamp, UserId};
 use darkroom_core::job::{Job, Record, Stage, Status, Tombstone};
@@ -26,7 +26,7 @@ use crate::error::{StoreError, is_conflict};
 use crate::expression::Expression;
 use crate::items::job::{name, record, to_item};
 use crate::job_write::job_write;
-use crate::keys::{Key, PK, SK, readable_key};
+use crate::keys::{Key, PK, SK};
 use crate::ledger_table::LedgerTable;
 use crate::metadata_table::Beside;
 use crate::transaction::{self, Outcome, Refusal};
@@ -210,16 +210,8 @@ impl JobTable {
     }
 
     fn update_item(&self, id: &JobId, write: Expression) -> UpdateItemFluentBuilder {
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(Key::Job(id).attributes()))
-            .update_expression(write.update())
-            .condition_expression(write.condition())
-            .set_expression_attribute_names(Some(write.names))
-            .set_expression_attribute_values(Some(write.values))
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        let key = Key::Job(id).attributes();
+        write.update_item(&self.client, &self.table, key).return_values(ReturnValue::AllNew)
     }
 
     /// The record after a settlement: a transaction does not return it, so it is computed, or read where the copy may
@@ -537,8 +529,7 @@ fn own_or_refused(command: &Command, op: &Stamp, record: Record) -> Commit {
 }
 
 pub(crate) fn read(item: &Item) -> Result<Record, StoreError> {
-    record(item)
-        .map_err(|problem| StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() })
+    record(item).map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
 /// What could be read; what could not is logged and left out.
@@ -546,20 +537,15 @@ pub(crate) fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
     read.inspect_err(|error| tracing::error!(error = %error, "left out: run `darkroom tokens audit`")).ok()
 }
 
-fn unreadable(item: &Item, attribute: &str) -> StoreError {
-    StoreError::Unreadable {
-        key: readable_key(item),
-        problem: format!("attribute {attribute} is missing or not valid"),
-    }
-}
-
 pub(crate) fn item_id(item: &Item) -> Result<JobId, StoreError> {
-    Reader(item).parsed(PK, |text| JobId::parse(text).ok()).map_err(|_| unreadable(item, PK))
+    Reader(item)
+        .parsed(PK, |text| JobId::parse(text).ok())
+        .map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
 /// An index entry: the time that it is ordered by, and the job's id.
 fn index_entry(item: &Item, order: &'static str) -> Result<(Timestamp, JobId), StoreError> {
-    let time = Reader(item).time(order).map_err(|_| unreadable(item, order))?;
+    let time = Reader(item).time(order).map_err(|problem| StoreError::unreadable(item, &problem))?;
     Ok((time, item_id(item)?))
 }
 
@@ -571,13 +557,13 @@ fn waiting_entry(item: &Item, order: &'static str) -> Result<(Waiting, ModelName
 
 /// An entry of the index `due`: whether the job is being drawn, and by which model.
 fn live_entry(item: &Item, _: &'static str) -> Result<(bool, ModelName), StoreError> {
-    let status = Reader(item).text(name::STATUS).map_err(|_| unreadable(item, name::STATUS))?;
+    let status = Reader(item).text(name::STATUS).map_err(|problem| StoreError::unreadable(item, &problem))?;
     Ok((status == Status::Processing.as_str(), item_model(item)?))
 }
 
 fn item_model(item: &Item) -> Result<ModelName, StoreError> {
     let model = Reader(item).parsed(name::MODEL, |text| ModelName::parse(text).ok());
-    model.map_err(|_| unreadable(item, name::MODEL))
+    model.map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
 /// A job's key in the index `by_user`.
@@ -589,6 +575,6 @@ fn user_entry(user: &UserId, created_at: Timestamp, id: &JobId) -> Item {
 }
 
 pub(crate) fn prompt(item: &Item) -> Result<Prompt, StoreError> {
-    let stored = Reader(item).text(name::PROMPT).map_err(|_| unreadable(item, name::PROMPT))?;
+    let stored = Reader(item).text(name::PROMPT).map_err(|problem| StoreError::unreadable(item, &problem))?;
     Ok(Prompt::from_stored(stored.to_owned()))
 }

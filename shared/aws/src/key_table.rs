@@ -4,7 +4,6 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use darkroom_core::id::{KeyId, ModelName};
 use darkroom_core::key::{ApiKey, Scope, Secret};
 use darkroom_core::model::{Model, ProviderName};
@@ -17,7 +16,7 @@ use crate::items::ItemError;
 use crate::items::key::{
     KEY_PROJECTION, api_key, api_key_item, model, model_item, name, scope, scope_item, sealed_secret,
 };
-use crate::keys::{API_KEY_PARTITION, Key, MODEL_PARTITION, PK, SCOPE_PREFIX, readable_key, scope_partition};
+use crate::keys::{API_KEY_PARTITION, Key, MODEL_PARTITION, PK, SCOPE_PREFIX, scope_partition};
 use crate::secret_box::{Context, Opened, SecretBox};
 
 /// The keys table.
@@ -120,7 +119,7 @@ impl KeyTable {
                 .await
                 .map_err(|error| StoreError::from_sdk("DynamoDB", "Scan scopes", error))?;
             for item in answer.items() {
-                scopes.push(scope(item).map_err(|problem| unreadable(item, &problem))?);
+                scopes.push(scope(item).map_err(|problem| StoreError::unreadable(item, &problem))?);
             }
             start = answer.last_evaluated_key().cloned();
             if start.is_none() {
@@ -211,17 +210,7 @@ impl KeyTable {
         key: Key<'_>,
         write: Expression,
     ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key.attributes()))
-            .update_expression(write.update())
-            .condition_expression(write.condition())
-            .set_expression_attribute_names(Some(write.names))
-            .set_expression_attribute_values(Some(write.values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await
+        write.update_item(&self.client, &self.table, key.attributes()).send().await
     }
 
     async fn put_if_absent(&self, operation: &'static str, item: Item) -> Result<KeyWrite, StoreError> {
@@ -293,7 +282,7 @@ impl KeyTable {
                 match read(item) {
                     Ok(value) => values.push(value),
                     Err(problem) => {
-                        tracing::error!(error = %unreadable(item, &problem), "an item is left out");
+                        tracing::error!(error = %StoreError::unreadable(item, &problem), "an item is left out");
                     }
                 }
             }
@@ -303,8 +292,4 @@ impl KeyTable {
             }
         }
     }
-}
-
-pub(crate) fn unreadable(item: &Item, problem: &ItemError) -> StoreError {
-    StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() }
 }

@@ -13,7 +13,7 @@ use crate::attributes::{Item, Reader, millis, number, text};
 use crate::error::StoreError;
 use crate::expression::Expression;
 use crate::items::ledger::{balance, name};
-use crate::keys::{GRANT_PREFIX, Key, PK, SETTLE_PREFIX, SK, readable_key};
+use crate::keys::{GRANT_PREFIX, Key, PK, SETTLE_PREFIX, SK};
 use crate::transaction::{self, Outcome};
 
 /// The ledger.
@@ -139,7 +139,8 @@ impl LedgerTable {
                 message: LedgerError::Overflow.to_string(),
             });
         };
-        let before = Reader(given).number(name::TOKENS).map_err(|problem| unreadable(given, &problem))?;
+        let before =
+            Reader(given).number(name::TOKENS).map_err(|problem| StoreError::unreadable(given, &problem))?;
         Ok(if before == tokens { Granted::Before } else { Granted::OtherNumber(before) })
     }
 
@@ -273,11 +274,13 @@ impl LedgerTable {
 }
 
 fn read_balance(item: &Item) -> Result<Balance, StoreError> {
-    balance(item).map_err(|problem| unreadable(item, &problem))
+    balance(item).map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
 fn read_user(item: &Item) -> Result<UserId, StoreError> {
-    Reader(item).parsed(PK, |text| UserId::parse(text).ok()).map_err(|problem| unreadable(item, &problem))
+    Reader(item)
+        .parsed(PK, |text| UserId::parse(text).ok())
+        .map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
 fn read_entry(item: &Item) -> Result<Entry, StoreError> {
@@ -292,11 +295,7 @@ fn read_entry(item: &Item) -> Result<Entry, StoreError> {
         let job = read.parsed(name::JOB, |text| JobId::parse(text).ok())?;
         Ok(Entry::Settle { user, job, settlement, tokens, at })
     };
-    entry().map_err(|problem| unreadable(item, &problem))
-}
-
-fn unreadable(item: &Item, problem: &crate::items::ItemError) -> StoreError {
-    StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() }
+    entry().map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
 const _: () = assert!(

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use darkroom_core::id::JobId;
 use darkroom_core::job::{Job, Record};
@@ -21,7 +21,7 @@ use crate::expression::Expression;
 use crate::items::job::name;
 use crate::items::metadata::{METADATA, attributes, from_item, to_item};
 use crate::job_table::{JobTable, item_id, prompt, read, readable};
-use crate::keys::{Key, SK, readable_key};
+use crate::keys::{Key, SK};
 use crate::transaction::{self, Outcome, Refusal};
 use crate::tries::Tries;
 
@@ -239,17 +239,8 @@ impl JobTable {
             .add(name::VERSION, 1)
             .require(name::VERSION, "=", number(version))
             .require(name::CREATED_AT, "=", millis(job.order.created_at));
-        let call = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(Key::Metadata(&job.id).attributes()))
-            .update_expression(write.update())
-            .condition_expression(write.condition())
-            .set_expression_attribute_names(Some(write.names))
-            .set_expression_attribute_values(Some(write.values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send();
+        let key = Key::Metadata(&job.id).attributes();
+        let call = write.update_item(&self.client, &self.table, key).send();
         match tries.send(Box::pin(call)).await {
             Ok(_) => Ok(Try::Written),
             Err(error) if error.code().is_some_and(is_conflict) => Ok(Try::Conflict),
@@ -276,10 +267,7 @@ fn overtaken(job: &Job, item: Option<&Item>) -> Result<Try, StoreError> {
 
 /// The metadata of an item as they concern this job: another submission's are none of its own.
 fn of(job: &Job, item: &Item) -> Result<JobMetadata, StoreError> {
-    let (created_at, metadata) = from_item(item).map_err(|problem| StoreError::Unreadable {
-        key: readable_key(item),
-        problem: problem.to_string(),
-    })?;
+    let (created_at, metadata) = from_item(item).map_err(|problem| StoreError::unreadable(item, &problem))?;
     Ok(if created_at == job.order.created_at { metadata } else { JobMetadata::default() })
 }
 

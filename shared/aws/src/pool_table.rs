@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::expression::Expression;
 use crate::items::ItemError;
 use crate::items::key::{api_key, breaker, name, scope};
-use crate::key_table::{KeyTable, Stamped, Written, unreadable};
+use crate::key_table::{KeyTable, Stamped, Written};
 use crate::keys::{BREAKER_PARTITION, Key, SK};
 
 impl KeyTable {
@@ -190,5 +190,5 @@ fn read<T>(
     item: Option<Item>,
     read: impl Fn(&Item) -> Result<T, ItemError>,
 ) -> Result<Option<T>, StoreError> {
-    item.map(|item| read(&item).map_err(|problem| unreadable(&item, &problem))).transpose()
+    item.map(|item| read(&item).map_err(|problem| StoreError::unreadable(&item, &problem))).transpose()
 }

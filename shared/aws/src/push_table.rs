@@ -22,7 +22,7 @@ use crate::items::push::{
     Watcher, connection_item, connections, name, ticket as read_ticket, ticket_item, watcher,
 };
 use crate::job_table::readable;
-use crate::keys::{Key, PK, readable_key};
+use crate::keys::{Key, PK};
 use crate::transaction::{self, Outcome, Refusal};
 use crate::tries::Tries;
 
@@ -176,18 +176,9 @@ impl PushTable {
             .set(name::OP, text(op.as_str()))
             .require_present(name::USER)
             .require_absent_or(name::HEARD_AT, "<=", millis(now.minus(CLIENT_MESSAGE_EVERY)));
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(Key::Connection(id).attributes()))
-            .update_expression(write.update())
-            .condition_expression(write.condition())
-            .set_expression_attribute_names(Some(write.names))
-            .set_expression_attribute_values(Some(write.values))
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send();
+        let key = Key::Connection(id).attributes();
+        let update =
+            write.update_item(&self.client, &self.table, key).return_values(ReturnValue::AllNew).send();
         let error = match update.await {
             Ok(answer) => {
                 return answer
@@ -306,6 +297,5 @@ fn now_there(refusal: Option<&Refusal>) -> Result<Connections, StoreError> {
 }
 
 fn read<T>(item: &Item, read: impl Fn(&Item) -> Result<T, ItemError>) -> Result<T, StoreError> {
-    read(item)
-        .map_err(|problem| StoreError::Unreadable { key: readable_key(item), problem: problem.to_string() })
+    read(item).map_err(|problem| StoreError::unreadable(item, &problem))
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use darkroom_aws::{Commit, Created, ImageStore, JobTable, StoreError, image_key};
-use darkroom_core::id::{IdempotencyKey, JobId, ModelName, Stamp, UserId};
+use darkroom_core::id::{IdempotencyKey, JobId, Stamp, UserId};
 use darkroom_core::image::{ImageFormat, StoredImage};
-use darkroom_core::job::{Job, Order, Status, Submission};
+use darkroom_core::job::{Job, Status, Submission};
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending};
-use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
 use darkroom_core::retry::CONFLICT_TRIES_MAX;
 use darkroom_core::time::Timestamp;
 use darkroom_tests::interposer::{Canned, Interposer};
+use darkroom_tests::jobs;
 use darkroom_tests::stores::{TestStores, clients};
 use http::StatusCode;
 
@@ -27,18 +27,7 @@ fn stamp(text: &str) -> Stamp {
 
 fn new_job(key: &str) -> Job {
     let user = UserId::parse("alice").unwrap();
-    let order = Order {
-        prompt: Some(Prompt::parse("a prompt").unwrap_or_else(|_| panic!("a prompt"))),
-        model: ModelName::parse("m").unwrap(),
-        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
-        conversation_id: None,
-        reference: None,
-        retry_of: None,
-        request_hash: "h".to_owned(),
-        cost: 3,
-        created_at: NOW,
-        deadline_at: NOW.plus(Duration::from_secs(3_600)),
-    };
+    let order = jobs::order("m", 3, NOW, Duration::from_secs(3_600));
     let id = JobId::derive(&user, &IdempotencyKey::parse(key).unwrap());
     Job::submitted(Submission { id, user, order, op: stamp("new") }, Duration::from_secs(120))
 }

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::{Beside, Created, JobTable, Patched};
-use darkroom_core::id::{IdempotencyKey, JobId, ModelName, Stamp, UserId};
-use darkroom_core::job::{Job, Order, Submission};
+use darkroom_core::id::{IdempotencyKey, JobId, Stamp, UserId};
+use darkroom_core::job::{Job, Submission};
 use darkroom_core::limits::{BODY_BYTES_MAX, METADATA_BYTES_MAX, METADATA_TRIES_MAX};
 use darkroom_core::metadata::{JobMetadata, Metadata, MetadataPatch};
-use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
 use darkroom_core::time::Timestamp;
 use darkroom_tests::interposer::{Canned, Interposer};
+use darkroom_tests::jobs;
 use darkroom_tests::stack::{Answer, TestStack};
 use darkroom_tests::stores::TestStores;
 use serde_json::{Value, json};
+
+use crate::flow::expire;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -34,24 +36,6 @@ async fn ttl(stack: &TestStack, id: &str, sort_key: &str) -> anyhow::Result<Opti
         .await?
         .item;
     Ok(item.and_then(|item| item.get("ttl")?.as_n().ok()?.parse().ok()))
-}
-
-/// Moves the time at which a record expires into the past.
-async fn expire(stack: &TestStack, id: &str) -> anyhow::Result<()> {
-    let running = stack.system.running();
-    Clients::new(&running.access())
-        .dynamodb
-        .update_item()
-        .table_name(&running.sweeper_variables["DARKROOM_JOBS_TABLE"])
-        .key("pk", AttributeValue::S(id.to_owned()))
-        .key("sk", AttributeValue::S("JOB".to_owned()))
-        .update_expression("SET #ttl = :past")
-        .condition_expression("attribute_exists(settled)")
-        .expression_attribute_names("#ttl", "ttl")
-        .expression_attribute_values(":past", AttributeValue::N("1".to_owned()))
-        .send()
-        .await?;
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -421,18 +405,7 @@ async fn start(with: &Value) -> anyhow::Result<(TestStores, Interposer, JobTable
     let stores = TestStores::start().await?;
     let user = UserId::parse("alice")?;
     stores.ledger.grant(&user, 10, "g", NOW).await?;
-    let order = Order {
-        prompt: Some(Prompt::parse("a prompt").map_err(anyhow::Error::msg)?),
-        model: ModelName::parse("m")?,
-        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
-        conversation_id: None,
-        reference: None,
-        retry_of: None,
-        request_hash: "h".to_owned(),
-        cost: 3,
-        created_at: NOW,
-        deadline_at: NOW.plus(HOUR),
-    };
+    let order = jobs::order("m", 3, NOW, HOUR);
     let id = JobId::derive(&user, &IdempotencyKey::parse("k")?);
     let op = Stamp::from_stored("new".to_owned());
     let job = Job::submitted(Submission { id, user, order, op }, Duration::from_secs(120));

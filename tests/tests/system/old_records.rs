@@ -8,14 +8,15 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom::audit::audit;
 use darkroom_aws::items::job::{from_item, to_item};
 use darkroom_aws::{Beside, Commit, Created, JobQueue, Kept, Sweep, SweepResult};
-use darkroom_core::id::{IdempotencyKey, JobId, ModelName, Stamp, UserId};
-use darkroom_core::job::{Job, Order, Outcome, Stage, Status, Submission, WaitReason};
+use darkroom_core::id::{IdempotencyKey, JobId, Stamp, UserId};
+use darkroom_core::job::{Job, Outcome, Stage, Status, Submission, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::lifecycle::{Bounds, Command, End, Ending, Seen, apply};
 use darkroom_core::limits::QUOTA_MINUTE;
-use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
+use darkroom_core::request::Prompt;
 use darkroom_core::sweep::Rules;
 use darkroom_core::time::Timestamp;
+use darkroom_tests::jobs;
 use darkroom_tests::stores::TestStores;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -39,18 +40,7 @@ const fn long(prompt: &Prompt, expires_at: Timestamp) -> Beside<'_> {
 
 fn new_job(key: &str, op: &str, created_at: Timestamp) -> Job {
     let user = UserId::parse("alice").unwrap();
-    let order = Order {
-        prompt: Some(prompt("a prompt")),
-        model: ModelName::parse("m").unwrap(),
-        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
-        conversation_id: None,
-        reference: None,
-        retry_of: None,
-        request_hash: "h".to_owned(),
-        cost: 1,
-        created_at,
-        deadline_at: created_at.plus(HOUR),
-    };
+    let order = jobs::order("m", 1, created_at, HOUR);
     let id = JobId::derive(&user, &IdempotencyKey::parse(key).unwrap());
     Job::submitted(Submission { id, user, order, op: stamp(op) }, Duration::from_secs(120))
 }

@@ -1,10 +1,10 @@
 //! The answers that concern settled jobs, and metadata.
 
 use darkroom_aws::{Created, now, random_stamp};
-use darkroom_core::id::{IdempotencyKey, JobId, ModelName, UserId};
-use darkroom_core::job::{Job, Order, Submission};
+use darkroom_core::id::{IdempotencyKey, JobId, UserId};
+use darkroom_core::job::{Job, Submission};
 use darkroom_core::limits::{DEADLINE, WAKE};
-use darkroom_core::request::{AspectRatio, ImageSize, Prompt, Shape};
+use darkroom_tests::jobs;
 use darkroom_tests::keys::MODEL;
 use darkroom_tests::stack::TestStack;
 use serde_json::json;
@@ -16,19 +16,7 @@ const RETRY: &str = "POST /v1/jobs/{id}/retry";
 /// A job that was cancelled, of a model that can perhaps not be asked for; its path.
 async fn cancelled(stack: &TestStack, model: &str) -> anyhow::Result<String> {
     let (user, key) = (UserId::parse("alice")?, IdempotencyKey::parse(model)?);
-    let created_at = now();
-    let order = Order {
-        prompt: Prompt::parse("x").ok(),
-        model: ModelName::parse(model)?,
-        shape: Shape { aspect_ratio: AspectRatio::R1x1, size: ImageSize::K1 },
-        conversation_id: None,
-        reference: None,
-        retry_of: None,
-        request_hash: "h".to_owned(),
-        cost: 1,
-        created_at,
-        deadline_at: created_at.plus(DEADLINE),
-    };
+    let order = jobs::order(model, 1, now(), DEADLINE);
     let job = Submission { id: JobId::derive(&user, &key), user, order, op: random_stamp() };
     let created = stack.stores()?.jobs.create(Job::submitted(job, WAKE), None, 2).await?;
     let Created::New(job) = created else { anyhow::bail!("not made") };
