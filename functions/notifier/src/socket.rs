@@ -102,8 +102,12 @@ impl Notifier {
                 jobs.push(job);
             }
         }
-        self.tell_jobs(id, watcher, &jobs).await?;
-        self.tell(id, synced(complete)).await;
+        // `synced` means that what was not told is not there any more.
+        if self.tell_jobs(id, watcher, &jobs).await? {
+            self.tell(id, synced(complete)).await;
+        } else {
+            self.cut_off(id).await;
+        }
         Ok(())
     }
 
@@ -116,7 +120,8 @@ impl Notifier {
         let most = usize::try_from(inflight).unwrap_or(usize::MAX).min(LIST_SWEEP_JOBS);
         let lives = |job: &Job| job.user == watcher.user && !matches!(job.stage, Stage::Settled(_));
         let page = self.jobs.list(&watcher.user, None, most, lives).await?;
-        let complete = page.next.is_none() || page.jobs.len() as u64 >= inflight;
+        // Fewer: the index lags, or some have ended meanwhile. The balance does not lag.
+        let complete = page.jobs.len() as u64 >= inflight;
         Ok((page.jobs, complete))
     }
 

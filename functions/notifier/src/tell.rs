@@ -60,20 +60,19 @@ impl Notifier {
         }
     }
 
-    /// Tells one connection these jobs, whose owner it is of, as they are.
+    /// Tells one connection these jobs, whose owner it is of, as they are; whether the gateway has them all.
     pub(crate) async fn tell_jobs(
         &self,
         id: &ConnectionId,
         watcher: &Watcher,
         jobs: &[Job],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let views = self.views.views(jobs).await?;
         let mut messages = Vec::with_capacity(jobs.len());
         for (job, view) in jobs.iter().zip(views) {
             messages.push(self.tell(id, job_updated(job.version, &view.render(job, watcher.language))));
         }
-        side_by_side(messages).await;
-        Ok(())
+        Ok(side_by_side(messages).await.into_iter().all(|told| told == Told::Sent))
     }
 }
 

@@ -5,8 +5,8 @@ use darkroom_core::job::Job;
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::request::Prompt;
 use darkroom_core::upload::Reference;
-use darkroom_providers::check_reference;
 use darkroom_providers::image_check::CheckedImage;
+use darkroom_providers::{ReferenceFault, check_reference};
 
 use crate::worker::Worker;
 
@@ -44,6 +44,16 @@ impl Worker {
             return Ok(Err(JobFailure::new(JobErrorCode::ReferenceMissing, detail)));
         };
         let checked = check_reference(bytes, promised).await;
-        Ok(checked.map_err(|fault| JobFailure::new(JobErrorCode::InvalidReference, fault.to_string())))
+        Ok(checked.map_err(|fault| JobFailure::new(code(fault), fault.to_string())))
+    }
+}
+
+/// Whose fault it is: only the owner's pictures are called invalid.
+const fn code(fault: ReferenceFault) -> JobErrorCode {
+    match fault {
+        ReferenceFault::OtherBytes | ReferenceFault::OtherFormat { .. } | ReferenceFault::Image(_) => {
+            JobErrorCode::InvalidReference
+        }
+        ReferenceFault::Unchecked => JobErrorCode::Internal,
     }
 }

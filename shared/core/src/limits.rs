@@ -156,7 +156,9 @@ pub const CLIENT_MESSAGE_EVERY: Duration = Duration::from_secs(1);
 /// Jobs that one `sync` may name: API Gateway takes frames of 32 KB, and an id with its quotes and comma has 59 bytes.
 pub const SYNC_JOBS_MAX: usize = 200;
 /// What is told to a connection at once, over all connections of an invocation.
-pub const PUSHES_AT_ONCE: usize = 32;
+pub const PUSHES_AT_ONCE: usize = 64;
+/// Changes of one invocation at most (template).
+pub const CHANGES_AT_ONCE: usize = 100;
 /// One message to one connection, its second try included. Whoever cannot take it by then is cut off, and comes again.
 pub const PUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// The notifier's time-out (template): a full batch of changes, of users with all their connections, some of which hang.
@@ -170,6 +172,12 @@ const _: () = {
         "a client has time to ask before it is cut off"
     );
     assert!(NOTIFIER_TIMEOUT.as_secs() < CHANGE_AGE_MAX.as_secs(), "a batch that timed out is tried again");
+    // Each cut off afterwards: as long again.
+    assert!(
+        (CHANGES_AT_ONCE * CONNECTIONS_MAX).div_ceil(PUSHES_AT_ONCE) as u64 * PUSH_TIMEOUT.as_secs()
+            < NOTIFIER_TIMEOUT.as_secs(),
+        "a batch ends in time although every connection of its users hangs"
+    );
     assert!(SYNC_JOBS_MAX * 59 < 32 * 1024, "a sync that names as many jobs as it may fits in a frame");
     assert!(
         SLOT_WAIT_MAX.as_secs() + CALL_TIMEOUT.as_secs() + AFTER_CALL.as_secs() <= WORKER_TIMEOUT.as_secs(),
