@@ -25,4 +25,5 @@ mod request;
 mod settled;
 mod sweep;
 mod texts;
+mod webhook;
 mod wire;
