@@ -37,4 +37,6 @@ pub mod sweep;
 pub mod time;
 pub mod upload;
 pub mod webhook;
+pub mod webhook_delivery;
+pub mod webhook_endpoint;
 pub mod webhook_signature;

@@ -4,26 +4,32 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use thiserror::Error;
 use url::{Host, Url};
 
-use crate::id::{Ticket, base32, digest};
 use crate::job::Status;
 use crate::public_address::is_public;
+use crate::time::Timestamp;
 
 /// Characters of an endpoint's address.
 pub const WEBHOOK_URL_CHARS_MAX: usize = 2_048;
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What happened. Those of batches and exports will stand here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EventKind {
     /// A picture is there.
+    #[serde(rename = "job.draft")]
     JobDraft,
     /// No picture came; the tokens went back.
+    #[serde(rename = "job.failed")]
     JobFailed,
     /// Its owner ended it; the tokens went back.
+    #[serde(rename = "job.cancelled")]
     JobCancelled,
     /// Its owner published the picture.
+    #[serde(rename = "job.published")]
     JobPublished,
 }
 
@@ -54,17 +60,20 @@ impl EventKind {
             (Status::Pending | Status::Processing, Status::Failed) => Some(Self::JobFailed),
             (Status::Pending | Status::Processing, Status::Cancelled) => Some(Self::JobCancelled),
             (Status::Draft, Status::Published) => Some(Self::JobPublished),
-            (_, Status::Pending | Status::Processing) => None,
-            (Status::Draft | Status::Published | Status::Failed | Status::Cancelled, _) => None,
-            (Status::Pending | Status::Processing, Status::Published) => None,
+            (_, Status::Pending | Status::Processing)
+            | (Status::Draft | Status::Published | Status::Failed | Status::Cancelled, _)
+            | (Status::Pending | Status::Processing, Status::Published) => None,
         }
     }
 }
 
-/// A message's id, the same however often the change that it tells of is read and the message is sent: `msg_` + base32 of the
-/// hash of endpoint, job and the job's version.
-pub fn message_id(endpoint: &str, job: &Ticket, version: u64) -> String {
-    format!("msg_{}", base32(&digest(&["webhook", endpoint, job.as_str(), &version.to_string()])))
+/// The body of a message, by Standard Webhooks: what happened when, and the job as it was then. Its picture's link would be out
+/// of date when the message is sent again: whoever wants one asks for it.
+pub fn message_body(kind: EventKind, changed_at: Timestamp, mut job: Value) -> String {
+    if let Some(link) = job.get_mut("image_url") {
+        *link = Value::Null;
+    }
+    json!({"type": kind.as_str(), "timestamp": changed_at.rfc3339(), "data": job}).to_string()
 }
 
 /// From one try of a message to the next; the first is made at once. Standard Webhooks proposes these.
@@ -91,9 +100,9 @@ pub fn delivery_pause(tries: u32, jitter: f64) -> Option<Duration> {
     Some(DELAYS.get(place)?.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)))
 }
 
-/// What becomes of a message, and of its endpoint.
+/// What a call comes to, for its message and its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub enum Verdict {
     /// It has arrived.
     Delivered,
     /// It is tried again, while a try is left.
@@ -102,7 +111,7 @@ pub enum Delivery {
     Gone,
 }
 
-impl Delivery {
+impl Verdict {
     /// By the status that the endpoint answered. A redirect is a failure: it could lead anywhere.
     pub const fn of(status: u16) -> Self {
         match status {
@@ -141,7 +150,7 @@ pub enum UrlError {
 pub enum Reach {
     /// On the public internet, over TLS.
     Public,
-    /// Anywhere, without TLS too: for an operator whose users' servers are on a network of his own.
+    /// Anywhere, without TLS too: on a laptop, where whoever calls and whoever is called is one person.
     Anywhere,
 }
 
@@ -195,9 +204,28 @@ impl WebhookUrl {
         self.0.as_str()
     }
 
-    /// The host's name or address, as a connection is made to it.
+    /// The host's name or address; an IPv6 address in brackets.
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
+    }
+
+    /// Host and port as the header `host` names them: the scheme's own port is left out.
+    pub fn authority(&self) -> String {
+        match self.0.port() {
+            Some(port) => format!("{}:{port}", self.host()),
+            None => self.host().to_owned(),
+        }
+    }
+
+    /// What a request names: path and query.
+    pub fn target(&self) -> String {
+        let path = self.0.path();
+        self.0.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+    }
+
+    /// Whether it is called over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.0.scheme() == "https"
     }
 
     /// The port.
@@ -225,7 +253,7 @@ fn may_be_public(host: &Host<&str>) -> bool {
             let name = name.strip_suffix('.').unwrap_or(name);
             let is_below = |top: &&str| name.strip_suffix(*top).is_some_and(|rest| rest.ends_with('.'));
             // A name of one part is looked up in the network's own domain.
-            name.contains('.') && !NOT_PUBLIC_NAMES.iter().any(|top| is_below(&top))
+            name.contains('.') && !NOT_PUBLIC_NAMES.iter().any(is_below)
         }
     }
 }

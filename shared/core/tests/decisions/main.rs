@@ -26,4 +26,5 @@ mod settled;
 mod sweep;
 mod texts;
 mod webhook;
+mod webhook_records;
 mod wire;

@@ -4,13 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::common::cases;
-use darkroom_core::id::{IdempotencyKey, JobId, Ticket, UserId};
 use darkroom_core::job::Status;
 use darkroom_core::public_address::is_public;
 use darkroom_core::time::Timestamp;
 use darkroom_core::webhook::{
-    DELIVERY_TRIES_MAX, Delivery, EventKind, Reach, UrlError, WEBHOOK_URL_CHARS_MAX, WebhookUrl,
-    delivery_pause, message_id,
+    DELIVERY_TRIES_MAX, EventKind, Reach, UrlError, Verdict, WEBHOOK_URL_CHARS_MAX, WebhookUrl,
+    delivery_pause, message_body,
 };
 use darkroom_core::webhook_signature::{WEBHOOK_SECRET_BYTES, WebhookSecret, signature_header};
 use proptest::prelude::*;
@@ -194,19 +193,14 @@ fn each_change_that_an_owner_waits_for_is_told_once() {
 }
 
 #[test]
-fn a_message_has_one_id_and_no_other_has_it() {
-    let job = JobId::derive(&UserId::parse("alice").unwrap(), &IdempotencyKey::parse("k").unwrap());
-    let ticket = |millis| Ticket::new(Timestamp::from_millis(millis), &job);
-    let id = message_id("wh_1", &ticket(7), 3);
-    assert_eq!(id, message_id("wh_1", &ticket(7), 3));
-    assert!(id.starts_with("msg_") && id.len() == 56, "{id}");
-    for other in [
-        message_id("wh_2", &ticket(7), 3),
-        message_id("wh_1", &ticket(8), 3),
-        message_id("wh_1", &ticket(7), 4),
-    ] {
-        assert_ne!(id, other);
-    }
+fn a_message_tells_what_happened_when_and_no_link() {
+    let job =
+        serde_json::json!({"id": "job_a", "status": "draft", "image_url": "https://example.com/?signature"});
+    let body = message_body(EventKind::JobDraft, Timestamp::from_millis(1_800_000_000_123), job);
+    let expected = r#"{"data":{"id":"job_a","image_url":null,"status":"draft"},"timestamp":"2027-01-15T08:00:00.123Z","type":"job.draft"}"#;
+    let [body, expected]: [serde_json::Value; 2] =
+        [&*body, expected].map(|text| serde_json::from_str(text).unwrap());
+    assert_eq!(body, expected);
 }
 
 #[test]
@@ -227,11 +221,11 @@ fn a_message_is_tried_ten_times_over_three_days() {
 fn only_a_status_of_success_is_a_delivery() {
     for status in 0..=999 {
         let expected = match status {
-            200..=299 => Delivery::Delivered,
-            410 => Delivery::Gone,
-            _ => Delivery::Failed,
+            200..=299 => Verdict::Delivered,
+            410 => Verdict::Gone,
+            _ => Verdict::Failed,
         };
-        assert_eq!(Delivery::of(status), expected, "{status}");
+        assert_eq!(Verdict::of(status), expected, "{status}");
     }
 }
 
