@@ -7,6 +7,7 @@ pub mod interposer;
 pub mod jobs;
 pub mod keys;
 pub mod openapi;
+pub mod receiver;
 pub mod sim;
 pub mod stack;
 mod stand_in;
