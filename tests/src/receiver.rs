@@ -224,10 +224,7 @@ async fn accept(
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    state: &Mutex<State>,
-) -> io::Result<()> {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, state: &Mutex<State>) -> io::Result<()> {
     let Some(call) = read(&mut stream).await? else { return Ok(()) };
     let reply = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -144,12 +144,12 @@ fn without_link(mut job: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_told_each_end_once_signed_and_as_get_shows_it() -> anyhow::Result<()> {
     let mut stack = start().await?;
-    let (receiver, others) =
-        (Receiver::start(Answers::always(200))?, Receiver::start(Answers::always(200))?);
+    let (receiver, others) = (Receiver::start(Answers::always(200))?, Receiver::start(Answers::always(200))?);
     let url = receiver.url("/hook?token=canary-query");
     let (path, secret) = make(&stack, "alice", &json!({"url": url})).await?;
     make(&stack, "bob", &json!({"url": others.url("/")})).await?;
-    let (few, _) = make(&stack, "alice", &json!({"url": others.url("/few"), "events": ["job.failed"]})).await?;
+    let (few, _) =
+        make(&stack, "alice", &json!({"url": others.url("/few"), "events": ["job.failed"]})).await?;
     let id = drawn(&stack, "alice", "drawn").await?;
     let calls = receiver.received(1).await?;
     let shown = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
@@ -161,8 +161,12 @@ async fn a_server_is_told_each_end_once_signed_and_as_get_shows_it() -> anyhow::
     assert_eq!(calls[0].signed_by(&secret)?, 1);
     let at: u64 = calls[0].headers["webhook-timestamp"].parse()?;
     let parsed = WebhookSecret::parse(&secret).unwrap();
-    let by_core =
-        signature_header(&[parsed], calls[0].id(), Timestamp::from_millis(at * 1_000), calls[0].body.as_bytes());
+    let by_core = signature_header(
+        &[parsed],
+        calls[0].id(),
+        Timestamp::from_millis(at * 1_000),
+        calls[0].body.as_bytes(),
+    );
     assert_eq!(calls[0].headers["webhook-signature"], by_core);
     assert_eq!(calls[0].signed_by("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?, 0);
 
@@ -257,14 +261,21 @@ async fn a_redirect_is_not_followed_a_stall_and_an_endless_answer_end() -> anyho
     drop(nobody);
     paths.push(make(&stack, "alice", &json!({"url": url})).await?.0);
     drawn(&stack, "alice", "k").await?;
-    let of = async |path: &str| until(&stack, "alice", path, |all| all.len() == 1 && all[0]["tries"] == 1).await;
+    let of =
+        async |path: &str| until(&stack, "alice", path, |all| all.len() == 1 && all[0]["tries"] == 1).await;
     let redirected = of(&paths[0]).await?;
-    assert_eq!((&redirected[0]["status"], &redirected[0]["last_try"]["status_code"]), (&json!("pending"), &json!(301)));
+    assert_eq!(
+        (&redirected[0]["status"], &redirected[0]["last_try"]["status_code"]),
+        (&json!("pending"), &json!(301))
+    );
     let endless = of(&paths[1]).await?;
     assert_eq!(endless[0]["status"], "delivered");
     assert_eq!(endless[0]["last_try"]["answer"], "a".repeat(1_024));
     let stalled = of(&paths[2]).await?;
-    assert_eq!((&stalled[0]["status"], &stalled[0]["last_try"]["failure"]), (&json!("pending"), &json!("timed_out")));
+    assert_eq!(
+        (&stalled[0]["status"], &stalled[0]["last_try"]["failure"]),
+        (&json!("pending"), &json!("timed_out"))
+    );
     let seconds = stalled[0]["last_try"]["seconds"].as_f64().unwrap();
     assert!((10.0..15.0).contains(&seconds), "{seconds}");
     let unreachable = of(&paths[3]).await?;
@@ -277,7 +288,8 @@ async fn a_redirect_is_not_followed_a_stall_and_an_endless_answer_end() -> anyho
 #[tokio::test(flavor = "multi_thread")]
 async fn who_answers_410_is_told_no_more_until_its_owner_enables_it() -> anyhow::Result<()> {
     let stack = start().await?;
-    let receiver = Receiver::start(Answers::in_turn(vec![Reply::Status(500, ""), Reply::Status(410, "gone")]))?;
+    let receiver =
+        Receiver::start(Answers::in_turn(vec![Reply::Status(500, ""), Reply::Status(410, "gone")]))?;
     let (path, _) = make(&stack, "alice", &json!({"url": receiver.url("/")})).await?;
     drawn(&stack, "alice", "waits").await?;
     until(&stack, "alice", &path, |all| all.len() == 1 && all[0]["tries"] == 1).await?;

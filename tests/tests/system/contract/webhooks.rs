@@ -45,7 +45,12 @@ pub(super) async fn of_webhooks(seen: &mut Seen<'_>, stack: &TestStack) -> anyho
     let page = app.get("alice", &format!("{path}/deliveries?limit=1")).await?;
     seen.see_as(DELIVERIES, &page, 200, "")?;
     let cursor = page.body["next_cursor"].as_str().unwrap();
-    seen.see_as(DELIVERIES, &app.get("alice", &format!("{path}/deliveries?cursor={cursor}")).await?, 200, "")?;
+    seen.see_as(
+        DELIVERIES,
+        &app.get("alice", &format!("{path}/deliveries?cursor={cursor}")).await?,
+        200,
+        "",
+    )?;
     let delivery = page.body["deliveries"][0]["id"].as_str().unwrap();
     let resend = format!("{path}/deliveries/{delivery}/resend");
     seen.see_as(RESEND, &app.post("alice", &resend).await?, 202, "")?;
