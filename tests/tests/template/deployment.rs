@@ -260,8 +260,8 @@ fn environments() -> BTreeMap<String, BTreeMap<String, String>> {
 #[test]
 fn every_variable_of_the_configuration_is_read_by_some_function() {
     let stack = template().stack(&names()).unwrap();
-    let read_at_start: BTreeSet<_> =
-        stack.functions.iter().flat_map(|function| variables_read(function).unwrap()).collect();
+    let read_at_start = stack.functions.iter().flat_map(|function| variables_read(function).unwrap());
+    let ours: BTreeSet<_> = read_at_start.filter(|name| name.starts_with("DARKROOM_")).collect();
     let source = read("shared/aws/src/config.rs");
     let named: BTreeSet<_> = source
         .split('"')
@@ -269,7 +269,7 @@ fn every_variable_of_the_configuration_is_read_by_some_function() {
         .map(str::to_owned)
         .collect();
     assert!(named.len() > 10, "{named:?}");
-    assert_eq!(read_at_start, named);
+    assert_eq!(ours, named);
 }
 
 #[test]
