@@ -1,10 +1,11 @@
 //! What changes of jobs come to for webhooks: a delivery for each endpoint that is told of it, stored before anything is sent.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use darkroom_aws::{StoreError, now};
 use darkroom_core::id::{DeliveryId, UserId};
-use darkroom_core::job::Job;
+use darkroom_core::job::{Job, Stage};
 use darkroom_core::job_view::JobView;
 use darkroom_core::time::Timestamp;
 use darkroom_core::webhook::{EventKind, message_body};
@@ -16,18 +17,31 @@ use crate::tell::side_by_side;
 
 /// Something that an owner's server is told of.
 pub(crate) struct Announcement {
-    pub(crate) event: EventKind,
+    event: EventKind,
     /// The job as this change has made it.
-    pub(crate) job: Job,
-    /// By the stream's clock, in whole seconds.
-    pub(crate) changed_at: Timestamp,
+    job: Job,
+    /// When it happened: the same however often the change is read.
+    changed_at: Timestamp,
+    /// What is told may have happened so much later.
+    within: Duration,
 }
 
 impl Announcement {
-    /// Whether an endpoint is told: not of what happened before it was made or enabled. The stream tells whole seconds.
+    /// What a change has made of a job. Its end tells when it was; of anything else the stream does, in whole seconds.
+    pub(crate) const fn new(event: EventKind, job: Job, written_at: Timestamp) -> Self {
+        let (changed_at, within) = match (event, &job.stage) {
+            (
+                EventKind::JobDraft | EventKind::JobFailed | EventKind::JobCancelled,
+                Stage::Settled(settled),
+            ) => (settled.finished_at, Duration::ZERO),
+            _ => (written_at, Duration::from_secs(1)),
+        };
+        Self { event, job, changed_at, within }
+    }
+
+    /// Whether an endpoint is told: not of what happened before it was made or enabled.
     fn is_for(&self, endpoint: &Endpoint) -> bool {
-        let second = std::time::Duration::from_secs(1);
-        endpoint.wants(self.event) && self.changed_at.plus(second) > endpoint.enabled_at
+        endpoint.wants(self.event) && self.changed_at.plus(self.within) >= endpoint.enabled_at
     }
 }
 
@@ -45,7 +59,6 @@ impl Notifier {
         let endpoints = self.webhooks.endpoints(&users).await?;
         let told = |announcement: &Announcement| wanting(&endpoints, announcement).next().is_some();
         let told: Vec<_> = announcements.into_iter().filter(told).collect();
-        // A record that is read one batch at a time is one of a few hundred; each is shown as it was.
         let jobs: Vec<_> = told.iter().map(|announcement| announcement.job.clone()).collect();
         let views = self.views.views(&jobs).await?;
         let deliveries = told.iter().zip(&views).flat_map(|(announcement, view)| {
@@ -75,7 +88,7 @@ fn wanting<'a>(
 }
 
 fn delivery(announcement: &Announcement, endpoint: &Endpoint, view: &JobView) -> Delivery {
-    let Announcement { event, job, changed_at } = announcement;
+    let Announcement { event, job, changed_at, .. } = announcement;
     let body = message_body(*event, *changed_at, view.render(job, endpoint.language));
     let id = DeliveryId::derive(&endpoint.id, &job.ticket(), job.version, *changed_at);
     let (whose, what) = ((job.user.clone(), endpoint.id.clone()), (*event, job.id.clone()));

@@ -68,11 +68,11 @@ fn seconds(value: &Value) -> Option<Timestamp> {
 }
 
 /// What webhooks are told of a change; `None` of most. A record that this release cannot read is logged: what it was is not known.
-fn announcement(record: &Value, changed_at: Timestamp) -> Option<Announcement> {
+fn announcement(record: &Value, written_at: Timestamp) -> Option<Announcement> {
     let status = |image: &str| record.pointer(&format!("/dynamodb/{image}/status/S")).and_then(Value::as_str);
     let event = EventKind::of(Status::parse(status("OldImage")?)?, Status::parse(status("NewImage")?)?)?;
     match job_of_image(record.pointer("/dynamodb/NewImage")?) {
-        Ok(job) => Some(Announcement { event, job, changed_at }),
+        Ok(job) => Some(Announcement::new(event, job, written_at)),
         Err(problem) => {
             tracing::error!(problem, "a changed job cannot be read, and no webhook is told of it");
             None
