@@ -49,17 +49,7 @@ impl JobQueue {
     /// Sends a message, to be received after `delay` (whole seconds, rounded up, at most 900).
     /// The group makes the queue fair between users (SQS fair queues); its order means nothing.
     pub async fn send(&self, message: &Message, delay: Duration) -> Result<(), StoreError> {
-        let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
-        self.client
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(message.body())
-            .message_group_id(message.group())
-            .delay_seconds(i32::try_from(seconds).unwrap_or(900))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| StoreError::from_sdk("SQS", "SendMessage", error))
+        send(&self.client, &self.url, message.body(), message.group(), delay).await
     }
 
     /// How much waits.
@@ -83,4 +73,25 @@ impl JobQueue {
         };
         Ok(QueueDepth { visible: count(&Visible), in_flight: count(&InFlight), delayed: count(&Delayed) })
     }
+}
+
+/// Sends a message of a group, to be received after `delay` (whole seconds, rounded up, at most 900).
+pub(crate) async fn send(
+    client: &Client,
+    url: &str,
+    body: String,
+    group: String,
+    delay: Duration,
+) -> Result<(), StoreError> {
+    let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
+    client
+        .send_message()
+        .queue_url(url)
+        .message_body(body)
+        .message_group_id(group)
+        .delay_seconds(i32::try_from(seconds).unwrap_or(900))
+        .send()
+        .await
+        .map(|_| ())
+        .map_err(|error| StoreError::from_sdk("SQS", "SendMessage", error))
 }

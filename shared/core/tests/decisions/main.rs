@@ -25,4 +25,6 @@ mod request;
 mod settled;
 mod sweep;
 mod texts;
+mod webhook;
+mod webhook_records;
 mod wire;

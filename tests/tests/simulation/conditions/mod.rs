@@ -9,6 +9,7 @@ mod mutation;
 mod pool;
 mod push;
 mod settled;
+mod webhooks;
 
 use std::pin::Pin;
 
@@ -35,8 +36,15 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let cases =
-        [jobs::cases(), settled::cases(), ledger::cases(), metadata::cases(), pool::cases(), push::cases()];
+    let cases = [
+        jobs::cases(),
+        settled::cases(),
+        ledger::cases(),
+        metadata::cases(),
+        pool::cases(),
+        push::cases(),
+        webhooks::cases(),
+    ];
     cases.into_iter().flatten().collect()
 }
 
