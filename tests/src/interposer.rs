@@ -51,6 +51,11 @@ impl Canned {
         Self::new(status, format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>"))
     }
 
+    /// API Gateway's answer to one message too many.
+    pub fn limit_exceeded() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, json!({"message": "Limit Exceeded"}).to_string())
+    }
+
     /// A success without a body.
     pub const fn done() -> Self {
         Self::new(StatusCode::OK, String::new())
@@ -152,8 +157,12 @@ async fn answer(request: Request<Incoming>, state: &State) -> Response<Full<Byte
     response
 }
 
-/// DynamoDB names the operation in a header, S3's SDK in the query.
+/// DynamoDB names the operation in a header, S3's SDK in the query. A WebSocket API's tells it by its method.
 fn operation(parts: &http::request::Parts) -> String {
+    if parts.uri.path().contains("/@connections/") {
+        let is_post = parts.method == http::Method::POST;
+        return if is_post { "PostToConnection" } else { "DeleteConnection" }.to_owned();
+    }
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let id = || parts.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("x-id="));
     target.and_then(|target| target.split('.').next_back()).or_else(id).unwrap_or_default().to_owned()

@@ -1,6 +1,7 @@
 //! Live updates: what a client is told over its WebSocket, and that it misses nothing, whatever dies and whoever else is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod gateway;
 mod kills;
 
 use std::collections::BTreeMap;

@@ -146,6 +146,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("SweeperFunction/Properties/ReservedConcurrentExecutions", json!(2), "sweepers at a time"),
         // The notifier's source.
+        ("NotifierFunction/Properties/Events/Changes/Properties/BatchSize", json!(101), "changes at a time"),
         (
             "NotifierFunction/Properties/Events/Changes/Properties/MaximumRecordAgeInSeconds",
             json!(300),

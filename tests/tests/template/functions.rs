@@ -194,7 +194,7 @@ fn check_notifier(view: &View<'_>, faults: &mut Faults) {
     };
     faults.same("table that the notifier follows", &source.table_logical_id.as_str(), &"JobsTable");
     faults.require(source.from_the_oldest, "no change is missed when the mapping is made or changed");
-    faults.same("changes at a time", &source.batch_size, &100);
+    faults.same("changes at a time", &source.batch_size, &limits::CHANGES_AT_ONCE);
     faults.require(source.bisect, "a change that fails the notifier is found");
     faults.same("tries of a change", &source.retry_attempts, &limits::CHANGE_TRIES_MAX);
     faults.same("age of a change", &source.maximum_record_age, &limits::CHANGE_AGE_MAX);
