@@ -8,7 +8,7 @@ use darkroom_core::id::{DeliveryId, UserId};
 use darkroom_core::job::{Job, Stage};
 use darkroom_core::job_view::JobView;
 use darkroom_core::time::Timestamp;
-use darkroom_core::webhook::{EventKind, message_body};
+use darkroom_core::webhook::{EventKind, MessageBody};
 use darkroom_core::webhook_delivery::Delivery;
 use darkroom_core::webhook_endpoint::{Endpoint, Endpoints};
 
@@ -89,7 +89,7 @@ fn wanting<'a>(
 
 fn delivery(announcement: &Announcement, endpoint: &Endpoint, view: &JobView) -> Delivery {
     let Announcement { event, job, changed_at, .. } = announcement;
-    let body = message_body(*event, *changed_at, view.render(job, endpoint.language));
+    let body = MessageBody::new(*event, *changed_at, view.render(job, endpoint.language));
     let id = DeliveryId::derive(&endpoint.id, &job.ticket(), job.version, *changed_at);
     let (whose, what) = ((job.user.clone(), endpoint.id.clone()), (*event, job.id.clone()));
     Delivery::new(id, whose, what, body, now())

@@ -124,7 +124,7 @@ fn word(result: &CallResult) -> String {
 
 fn letter(delivery: &Delivery, secrets: &[WebhookSecret], at: Timestamp) -> Letter {
     let id = delivery.id.as_str();
-    let signature = signature_header(secrets, id, at, delivery.body.as_bytes());
+    let signature = signature_header(secrets, id, at, delivery.body.reveal().as_bytes());
     let headers = [
         ("webhook-id", id.to_owned()),
         ("webhook-timestamp", at.as_seconds().to_string()),
@@ -132,6 +132,6 @@ fn letter(delivery: &Delivery, secrets: &[WebhookSecret], at: Timestamp) -> Lett
     ];
     Letter {
         headers: headers.map(|(name, value)| (HeaderName::from_static(name), value)),
-        body: delivery.body.clone().into(),
+        body: delivery.body.reveal().to_owned().into(),
     }
 }

@@ -1,6 +1,7 @@
 //! Webhooks: what a user's own server is told of a job, where that server may be, and what becomes of a message by its answer.
 //! By Standard Webhooks 1.0 (<https://github.com/standard-webhooks/standard-webhooks>).
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -67,13 +68,35 @@ impl EventKind {
     }
 }
 
-/// The body of a message, by Standard Webhooks: what happened when, and the job as it was then. Its picture's link would be out
-/// of date when the message is sent again: whoever wants one asks for it.
-pub fn message_body(kind: EventKind, changed_at: Timestamp, mut job: Value) -> String {
-    if let Some(link) = job.get_mut("image_url") {
-        *link = Value::Null;
+/// The body of a message. It contains a job's prompt and metadata, so no log shows it: its `Debug` tells its length alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MessageBody(String);
+
+impl MessageBody {
+    /// The body by Standard Webhooks: what happened when, and the job as it was then. Its picture's link would be out of date when
+    /// the message is sent again: whoever wants one asks for it.
+    pub fn new(kind: EventKind, changed_at: Timestamp, mut job: Value) -> Self {
+        if let Some(link) = job.get_mut("image_url") {
+            *link = Value::Null;
+        }
+        Self(json!({"type": kind.as_str(), "timestamp": changed_at.rfc3339(), "data": job}).to_string())
     }
-    json!({"type": kind.as_str(), "timestamp": changed_at.rfc3339(), "data": job}).to_string()
+
+    /// A body as it was stored.
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The body itself, for its receiver and the store alone.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for MessageBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageBody({} bytes)", self.0.len())
+    }
 }
 
 /// From one try of a message to the next; the first is made at once. Standard Webhooks proposes these.

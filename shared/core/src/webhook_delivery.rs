@@ -6,7 +6,7 @@ use crate::id::{DeliveryId, JobId, UserId, WebhookId};
 use crate::limits::{DELIVERY_LIFE, DELIVERY_SHARDS, WEBHOOK_ANSWER_BYTES_KEPT, WEBHOOK_LOOK};
 use crate::message::{MessageError, VERSION, Versioned};
 use crate::time::Timestamp;
-use crate::webhook::{EventKind, Verdict, delivery_pause};
+use crate::webhook::{EventKind, MessageBody, Verdict, delivery_pause};
 
 /// Why a call brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +156,7 @@ pub struct Delivery {
     /// Of which job.
     pub job: JobId,
     /// What is sent, the same each time.
-    pub body: String,
+    pub body: MessageBody,
     /// Calls that were noted. It never falls: a call's note names the number that it found.
     pub tries: u32,
     /// Of these so many belong to schedules of before: it was sent again since.
@@ -175,7 +175,7 @@ impl Delivery {
         id: DeliveryId,
         (user, endpoint): (UserId, WebhookId),
         (event, job): (EventKind, JobId),
-        body: String,
+        body: MessageBody,
         now: Timestamp,
     ) -> Self {
         Self {

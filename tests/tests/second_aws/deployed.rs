@@ -125,6 +125,7 @@ async fn everything_works(system: &Deployed) -> anyhow::Result<()> {
     a_prompt_becomes_a_picture(system).await?;
     a_waiting_job_is_cancelled(system).await?;
     what_is_alices_is_listed(system).await?;
+    a_webhook_has_secrets_and_goes(system).await?;
     a_key_sealed_under_kms_draws(system).await?;
     a_message_that_is_none_of_ours_ends_in_the_dead_letter_queue(system).await?;
 
@@ -257,6 +258,25 @@ async fn what_is_alices_is_listed(system: &Deployed) -> anyhow::Result<()> {
         "{}",
         account.body
     );
+    Ok(())
+}
+
+/// Its secrets are sealed by api, with data keys of the template's KMS key; as deployed, only public servers are endpoints.
+async fn a_webhook_has_secrets_and_goes(system: &Deployed) -> anyhow::Result<()> {
+    let bearer = format!("Bearer {}", system.alice());
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    for (url, status) in [("http://127.0.0.1:9/", 422), ("https://app.example.com/darkroom", 201)] {
+        let body = json!({"url": url}).to_string().into_bytes();
+        let made = system.app.send("POST", "/v1/webhooks", &headers, Some(body)).await?;
+        assert_eq!(made.status, status, "{url}: {}", made.body);
+    }
+    let listed = system.app.get(system.alice(), "/v1/webhooks").await?;
+    let path = format!("/v1/webhooks/{}", listed.body["webhooks"][0]["id"].as_str().unwrap_or_default());
+    let rotated = system.app.post(system.alice(), &format!("{path}/rotate")).await?;
+    assert!(rotated.status == 200 && rotated.text("secret").starts_with("whsec_"), "{}", rotated.body);
+    let deliveries = system.app.get(system.alice(), &format!("{path}/deliveries")).await?;
+    assert!(deliveries.status == 200 && deliveries.body["deliveries"].is_array(), "{}", deliveries.body);
+    assert_eq!(system.app.delete(system.alice(), &path).await?.status, 204);
     Ok(())
 }
 

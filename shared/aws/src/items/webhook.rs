@@ -1,7 +1,7 @@
 //! Endpoints and deliveries as items of the push table.
 
 use darkroom_core::id::{JobId, UserId};
-use darkroom_core::webhook::EventKind;
+use darkroom_core::webhook::{EventKind, MessageBody};
 use darkroom_core::webhook_delivery::{Delivery, Standing, delivery_shard};
 use darkroom_core::webhook_endpoint::{Endpoint, Endpoints};
 
@@ -42,7 +42,7 @@ pub(crate) fn delivery_item(delivery: &Delivery) -> Item {
         [
             (name::EVENT, text(delivery.event.as_str())),
             (name::JOB, text(delivery.job.as_str())),
-            (name::BODY, text(&delivery.body)),
+            (name::BODY, text(delivery.body.reveal())),
             (name::TRIES, number(delivery.tries)),
             (name::TRIES_BEFORE, number(delivery.tries_before)),
             (name::STANDING, text(delivery.standing.as_str())),
@@ -78,7 +78,7 @@ pub(crate) fn delivery(item: &Item) -> Result<Delivery, ItemError> {
         endpoint,
         event: read.parsed(name::EVENT, EventKind::parse)?,
         job: read.parsed(name::JOB, |text| JobId::parse(text).ok())?,
-        body: read.text(name::BODY)?.to_owned(),
+        body: MessageBody::from_stored(read.text(name::BODY)?.to_owned()),
         tries: read.small(name::TRIES)?,
         tries_before: read.small(name::TRIES_BEFORE)?,
         standing,
@@ -106,8 +106,13 @@ mod tests {
         let job = JobId::derive(&user, &IdempotencyKey::parse("k").unwrap());
         let endpoint = WebhookId::from_random([7; 16]);
         let id = DeliveryId::derive(&endpoint, &Ticket::new(at, &job), 3, at);
-        let fresh =
-            Delivery::new(id, (user, endpoint), (EventKind::JobFailed, job), "{\"a\":\"ü\"}".into(), at);
+        let fresh = Delivery::new(
+            id,
+            (user, endpoint),
+            (EventKind::JobFailed, job),
+            MessageBody::from_stored("{\"a\":\"ü\"}".into()),
+            at,
+        );
         let last = |result| LastTry { at, ended_at: at, result };
         let failed = fresh.after(last(CallResult::Unanswered(Unanswered::TimedOut)), 0.5);
         let delivered = failed.after(last(CallResult::answered(204, b"ok")), 0.5);

@@ -8,8 +8,8 @@ use darkroom_core::job::Status;
 use darkroom_core::public_address::is_public;
 use darkroom_core::time::Timestamp;
 use darkroom_core::webhook::{
-    DELIVERY_TRIES_MAX, EventKind, Reach, UrlError, Verdict, WEBHOOK_URL_CHARS_MAX, WebhookUrl,
-    delivery_pause, message_body,
+    DELIVERY_TRIES_MAX, EventKind, MessageBody, Reach, UrlError, Verdict, WEBHOOK_URL_CHARS_MAX, WebhookUrl,
+    delivery_pause,
 };
 use darkroom_core::webhook_signature::{WEBHOOK_SECRET_BYTES, WebhookSecret, signature_header};
 use proptest::prelude::*;
@@ -196,10 +196,11 @@ fn each_change_that_an_owner_waits_for_is_told_once() {
 fn a_message_tells_what_happened_when_and_no_link() {
     let job =
         serde_json::json!({"id": "job_a", "status": "draft", "image_url": "https://example.com/?signature"});
-    let body = message_body(EventKind::JobDraft, Timestamp::from_millis(1_800_000_000_123), job);
+    let body = MessageBody::new(EventKind::JobDraft, Timestamp::from_millis(1_800_000_000_123), job);
+    assert_eq!(format!("{body:?}"), format!("MessageBody({} bytes)", body.reveal().len()));
     let expected = r#"{"data":{"id":"job_a","image_url":null,"status":"draft"},"timestamp":"2027-01-15T08:00:00.123Z","type":"job.draft"}"#;
     let [body, expected]: [serde_json::Value; 2] =
-        [&*body, expected].map(|text| serde_json::from_str(text).unwrap());
+        [body.reveal(), expected].map(|text| serde_json::from_str(text).unwrap());
     assert_eq!(body, expected);
 }
 

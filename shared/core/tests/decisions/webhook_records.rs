@@ -9,7 +9,7 @@ use darkroom_core::limits::{
     WEBHOOK_ROTATION, WEBHOOK_SECRETS_MAX, WEBHOOKS_MAX,
 };
 use darkroom_core::time::Timestamp;
-use darkroom_core::webhook::{DELIVERY_TRIES_MAX, EventKind, Reach, Verdict};
+use darkroom_core::webhook::{DELIVERY_TRIES_MAX, EventKind, MessageBody, Reach, Verdict};
 use darkroom_core::webhook_delivery::{
     CallResult, Delivery, DeliveryMessage, LastTry, Standing, Unanswered, delivery_shard,
 };
@@ -140,7 +140,13 @@ fn delivery() -> Delivery {
     let (user, endpoint) = (UserId::parse("alice").unwrap(), WebhookId::from_random([7; 16]));
     let job = JobId::derive(&user, &IdempotencyKey::parse("k").unwrap());
     let id = DeliveryId::derive(&endpoint, &Ticket::new(NOW, &job), 3, NOW);
-    Delivery::new(id, (user, endpoint), (EventKind::JobDraft, job), "{}".to_owned(), at(5))
+    Delivery::new(
+        id,
+        (user, endpoint),
+        (EventKind::JobDraft, job),
+        MessageBody::from_stored("{}".to_owned()),
+        at(5),
+    )
 }
 
 fn last(result: CallResult, seconds: u64) -> LastTry {

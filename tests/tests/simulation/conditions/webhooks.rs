@@ -8,7 +8,7 @@ use darkroom_core::error_code::Language;
 use darkroom_core::id::{DeliveryId, IdempotencyKey, JobId, Ticket, UserId, WebhookId};
 use darkroom_core::limits::WEBHOOK_LOOK;
 use darkroom_core::time::Timestamp;
-use darkroom_core::webhook::{EventKind, Reach};
+use darkroom_core::webhook::{EventKind, MessageBody, Reach};
 use darkroom_core::webhook_delivery::{CallResult, Delivery, LastTry, Standing};
 use darkroom_core::webhook_endpoint::{Endpoint, Endpoints, WebhookRequest};
 use darkroom_tests::sim::Writes;
@@ -44,7 +44,13 @@ fn delivery(of: &str, body: &str) -> Delivery {
     let (user, endpoint) = (user(of), endpoint(1).id);
     let job = JobId::derive(&user, &IdempotencyKey::parse("k").unwrap());
     let id = DeliveryId::derive(&endpoint, &Ticket::new(NOW, &job), 3, NOW);
-    Delivery::new(id, (user, endpoint), (EventKind::JobDraft, job), body.to_owned(), NOW)
+    Delivery::new(
+        id,
+        (user, endpoint),
+        (EventKind::JobDraft, job),
+        MessageBody::from_stored(body.to_owned()),
+        NOW,
+    )
 }
 
 fn called(seen: &Delivery, status: u16) -> Delivery {
