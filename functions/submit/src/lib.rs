@@ -5,8 +5,10 @@ mod reference;
 mod submit;
 
 use darkroom_aws::clients::Clients;
-use darkroom_aws::config::{ConfigError, Environment, SubmitRules, Tables, image_bucket, queue_url};
-use darkroom_aws::{Catalogue, JobQueue, JobTable, KeyTable, LedgerTable, UploadStore};
+use darkroom_aws::config::{
+    ConfigError, Environment, SubmitRules, Tables, bulk_queue_url, image_bucket, queue_url,
+};
+use darkroom_aws::{BulkQueue, Catalogue, JobQueue, JobTable, KeyTable, LedgerTable, UploadStore};
 
 use crate::breakers::Breakers;
 
@@ -19,12 +21,14 @@ pub use crate::submit::{Submit, router};
 pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Submit, ConfigError> {
     let tables = Tables::read(environment)?;
     let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
+    let bulk_queue_url = bulk_queue_url(environment)?;
     let rules = SubmitRules::read(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     Ok(Submit {
         jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
-        queue: JobQueue::new(clients.sqs, queue_url),
+        queue: JobQueue::new(clients.sqs.clone(), queue_url),
+        bulk_queue: BulkQueue::new(clients.sqs, bulk_queue_url),
         breakers: Breakers::new(keys.clone()),
         catalogue: Catalogue::new(keys.clone()),
         uploads: UploadStore::new(clients.s3, bucket),

@@ -11,8 +11,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use darkroom_aws::config::SubmitRules;
 use darkroom_aws::{
-    Beside, Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, UploadStore, now, random_stamp,
-    read_clock,
+    Beside, BulkQueue, Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, UploadStore, now,
+    random_stamp, read_clock,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
@@ -39,6 +39,8 @@ use crate::breakers::Breakers;
 pub struct Submit {
     pub(crate) jobs: JobTable,
     pub(crate) queue: JobQueue,
+    #[expect(dead_code, reason = "what takes long is sent to it")]
+    pub(crate) bulk_queue: BulkQueue,
     pub(crate) catalogue: Catalogue,
     pub(crate) keys: KeyTable,
     pub(crate) breakers: Breakers,

@@ -3,8 +3,8 @@
 mod sweeper;
 
 use darkroom_aws::clients::Clients;
-use darkroom_aws::config::{ConfigError, Environment, SweepRules, Tables, queue_url};
-use darkroom_aws::{Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
+use darkroom_aws::config::{ConfigError, Environment, SweepRules, Tables, bulk_queue_url, queue_url};
+use darkroom_aws::{BulkQueue, Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
 
 pub use crate::sweeper::Sweeper;
 
@@ -14,11 +14,12 @@ pub use crate::sweeper::Sweeper;
 /// Names the variable that is wrong.
 pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Sweeper, ConfigError> {
     let tables = Tables::read(environment)?;
-    let queue_url = queue_url(environment)?;
+    let (queue_url, bulk_queue_url) = (queue_url(environment)?, bulk_queue_url(environment)?);
     let SweepRules { rules, every, quota_minute } = SweepRules::read(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger);
     let keys = KeyTable::new(clients.dynamodb, tables.keys);
+    let bulk_queue = BulkQueue::new(clients.sqs.clone(), bulk_queue_url);
     let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
-    Ok(Sweeper { sweep, beat: Heartbeat::new(keys.clone(), "sweeper"), keys, every })
+    Ok(Sweeper { sweep, bulk_queue, beat: Heartbeat::new(keys.clone(), "sweeper"), keys, every })
 }

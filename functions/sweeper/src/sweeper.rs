@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use darkroom_aws::{Heartbeat, KeyTable, StoreError, Sweep, SweepReport, SweepResult, now, read_clock};
+use darkroom_aws::{
+    BulkQueue, Heartbeat, KeyTable, StoreError, Sweep, SweepReport, SweepResult, now, read_clock,
+};
 use darkroom_core::limits::SWEEP_READ;
 use darkroom_core::time::Timestamp;
 use futures::future::BoxFuture;
@@ -11,6 +13,8 @@ use serde_json::{Value, json};
 /// The sweeper and its schedule.
 pub struct Sweeper {
     pub(crate) sweep: Sweep,
+    #[expect(dead_code, reason = "what takes long is sent to it")]
+    pub(crate) bulk_queue: BulkQueue,
     pub(crate) keys: KeyTable,
     pub(crate) beat: Heartbeat,
     /// From one scheduled start to the next.

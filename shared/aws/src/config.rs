@@ -146,7 +146,18 @@ impl Tables {
 /// # Errors
 /// Names the variable when it is missing or no URL.
 pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
-    let variable = "DARKROOM_QUEUE_URL";
+    url_of_queue(environment, "DARKROOM_QUEUE_URL")
+}
+
+/// The URL of the queue of what takes long.
+///
+/// # Errors
+/// Names the variable when it is missing or no URL.
+pub fn bulk_queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
+    url_of_queue(environment, "DARKROOM_BULK_QUEUE_URL")
+}
+
+fn url_of_queue(environment: &Environment<'_>, variable: &'static str) -> Result<String, ConfigError> {
     let url = environment.required(variable)?;
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(url);

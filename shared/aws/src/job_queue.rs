@@ -1,9 +1,11 @@
-//! The queue of jobs. A message only wakes a worker; losing or doubling one costs nothing but time.
+//! The queues: of jobs, and of what takes long. A message only wakes; losing or doubling one costs nothing but time.
 
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
+use darkroom_core::bulk_message::BulkMessage;
+use darkroom_core::id::UserId;
 use darkroom_core::message::Message;
 
 use crate::error::StoreError;
@@ -49,17 +51,7 @@ impl JobQueue {
     /// Sends a message, to be received after `delay` (whole seconds, rounded up, at most 900).
     /// The group makes the queue fair between users (SQS fair queues); its order means nothing.
     pub async fn send(&self, message: &Message, delay: Duration) -> Result<(), StoreError> {
-        let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
-        self.client
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(message.body())
-            .message_group_id(message.group())
-            .delay_seconds(i32::try_from(seconds).unwrap_or(900))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| StoreError::from_sdk("SQS", "SendMessage", error))
+        send(&self.client, &self.url, message.body(), message.group(), delay).await
     }
 
     /// How much waits.
@@ -83,4 +75,43 @@ impl JobQueue {
         };
         Ok(QueueDepth { visible: count(&Visible), in_flight: count(&InFlight), delayed: count(&Delayed) })
     }
+}
+
+/// The queue of what takes long: exports.
+#[derive(Clone, Debug)]
+pub struct BulkQueue {
+    client: Client,
+    url: String,
+}
+
+impl BulkQueue {
+    /// The queue at this URL.
+    pub const fn new(client: Client, url: String) -> Self {
+        Self { client, url }
+    }
+
+    /// Sends a message about a record of this user's.
+    pub async fn send(&self, message: &BulkMessage, owner: &UserId) -> Result<(), StoreError> {
+        send(&self.client, &self.url, message.body(), owner.fair_group(), Duration::ZERO).await
+    }
+}
+
+async fn send(
+    client: &Client,
+    url: &str,
+    body: String,
+    group: String,
+    delay: Duration,
+) -> Result<(), StoreError> {
+    let seconds = delay.min(DELAY_MAX).as_millis().div_ceil(1000);
+    client
+        .send_message()
+        .queue_url(url)
+        .message_body(body)
+        .message_group_id(group)
+        .delay_seconds(i32::try_from(seconds).unwrap_or(900))
+        .send()
+        .await
+        .map(|_| ())
+        .map_err(|error| StoreError::from_sdk("SQS", "SendMessage", error))
 }

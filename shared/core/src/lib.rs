@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod breaker;
+pub mod bulk_message;
 pub mod clock_offset;
 pub mod error_code;
 mod fields;

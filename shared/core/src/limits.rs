@@ -50,6 +50,10 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(10);
 pub const LEASE_MAX: Duration = Duration::from_secs(240);
 /// The queue's visibility time-out (template): six times the function's, as AWS advises for event sources.
 pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(1_380);
+/// bulk's time-out (template): the longest that Lambda allows.
+pub const BULK_TIMEOUT: Duration = Duration::from_secs(900);
+/// Its queue's visibility time-out (template): six times the function's. What a dead one left is taken up sooner, by the sweeper.
+pub const BULK_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(5_400);
 /// submit's and api's time-out (template): an HTTP API gives up at 30 s.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(29);
 /// The sweeper's time-out (template): shorter than its schedule, so that one never overlaps the next.
@@ -191,6 +195,10 @@ const _: () = {
     assert!(
         VISIBILITY_TIMEOUT.as_secs() >= 6 * WORKER_TIMEOUT.as_secs(),
         "AWS: visibility at least six times the function's time-out"
+    );
+    assert!(
+        BULK_VISIBILITY_TIMEOUT.as_secs() >= 6 * BULK_TIMEOUT.as_secs(),
+        "the same of the queue of what takes long"
     );
     assert!(SWEEPER_TIMEOUT.as_secs() < SWEEP.as_secs(), "sweeps do not overlap");
     assert!(

@@ -102,6 +102,34 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             json!({"Fn::GetAtt": ["JobQueue", "Arn"]}),
             "another queue",
         ),
+        (
+            "SubmitFunction/Properties/Environment/Variables/DARKROOM_BULK_QUEUE_URL",
+            json!({"Ref": "JobQueue"}),
+            "submit names the queue that the bulk",
+        ),
+        (
+            "SweeperFunction/Properties/Environment/Variables/DARKROOM_BULK_QUEUE_URL",
+            json!({"Ref": "BulkDeadLetterQueue"}),
+            "sweeper names the queue that the bulk",
+        ),
+        (
+            "BulkFunction/Properties/Events/Bulk/Properties/Queue",
+            json!({"Fn::GetAtt": ["JobQueue", "Arn"]}),
+            "a queue of its own",
+        ),
+        (
+            "BulkQueue/Properties/RedrivePolicy/deadLetterTargetArn",
+            json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+            "another queue",
+        ),
+        ("BulkFunction/Properties/Timeout", json!(901), "time-out of bulk"),
+        ("BulkQueue/Properties/VisibilityTimeout", json!(5399), "time-out of bulk"),
+        ("BulkFunction/Properties/Events/Bulk/Properties/BatchSize", json!(2), "batch of bulk"),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/0/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
+            json!("KEY"),
+            "bulk may dynamodb:GetItem",
+        ),
         // Times.
         ("WorkerFunction/Properties/Timeout", json!(231), "six times"),
         ("WorkerFunction/Properties/Timeout", json!(231), "outlives"),

@@ -10,13 +10,14 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 52] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 57] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
     ("submit", "keys", &["dynamodb:Query"], "catalogue"),
     ("submit", "keys", &["dynamodb:GetItem"], "breakers"),
     ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
+    ("submit", "bulk queue", &["sqs:SendMessage"], ALWAYS),
     // Looks whether an upload is there and has it kept, and never reads one.
     ("submit", "bucket", &["s3:ListBucket"], "uploads"),
     ("submit", "uploads", &["s3:PutObjectTagging"], ALWAYS),
@@ -76,6 +77,7 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 52] = [
     ("sweeper", "keys", &["dynamodb:Query"], "keys without secrets"),
     ("sweeper", "keys", &["dynamodb:UpdateItem"], "heartbeats"),
     ("sweeper", "queue", &["sqs:SendMessage"], ALWAYS),
+    ("sweeper", "bulk queue", &["sqs:SendMessage"], ALWAYS),
     ("sweeper", "logs", LOGS, ALWAYS),
     // Reads what is shown of a job, and changes nothing of it.
     ("notifier", "jobs", &["dynamodb:BatchGetItem"], ALWAYS),
@@ -109,6 +111,9 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 52] = [
     ("notifier", "POST to connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "DELETE of connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "logs", LOGS, ALWAYS),
+    ("bulk", "keys", &["dynamodb:GetItem"], "breakers"),
+    ("bulk", "bulk queue", &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], ALWAYS),
+    ("bulk", "logs", LOGS, ALWAYS),
 ];
 
 /// Without a condition.
@@ -216,6 +221,7 @@ fn arn(function: &str, resource: &str) -> String {
     const PLACE: &str = "eu-central-1:123456789012";
     match resource {
         "queue" => format!("arn:aws:sqs:{PLACE}:dark-jobs"),
+        "bulk queue" => format!("arn:aws:sqs:{PLACE}:dark-bulk"),
         "secrets" => format!("arn:aws:kms:{PLACE}:key/dark-SecretsKey"),
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
         "uploads" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/uploads/*".to_owned(),

@@ -97,22 +97,35 @@ fn check_queues(view: &View<'_>, faults: &mut Faults) {
         let encrypted = queue.attributes.get("SqsManagedSseEnabled").map(String::as_str);
         faults.same(&format!("{} encryption", queue.logical_id), &encrypted, &Some("true"));
     }
-    let source = view.function("worker").and_then(|worker| worker.queue_source.as_ref());
-    let Some(jobs) = source.and_then(|source| view.stack.queue(&source.queue_logical_id)) else {
-        return faults.require(false, "the worker listens to a queue");
+    let visibility = [("worker", limits::VISIBILITY_TIMEOUT), ("bulk", limits::BULK_VISIBILITY_TIMEOUT)];
+    for (consumer, visibility) in visibility {
+        check_queue_of(view, consumer, visibility.as_secs(), faults);
+    }
+}
+
+/// The queue that a function listens to, and where its messages end that cannot be begun.
+fn check_queue_of(view: &View<'_>, consumer: &str, visibility: u64, faults: &mut Faults) {
+    let source = view.function(consumer).and_then(|function| function.queue_source.as_ref());
+    let Some(queue) = source.and_then(|source| view.stack.queue(&source.queue_logical_id)) else {
+        return faults.require(false, &format!("the {consumer} listens to a queue"));
     };
-    faults.same("visibility", &seconds(jobs, "VisibilityTimeout"), &limits::VISIBILITY_TIMEOUT.as_secs());
-    let dead = jobs.redrive.as_ref().and_then(|redrive| view.stack.queue(&redrive.dead_letter_queue));
+    let id = &queue.logical_id;
+    faults.same(&format!("visibility of {id}"), &seconds(queue, "VisibilityTimeout"), &visibility);
+    let dead = queue.redrive.as_ref().and_then(|redrive| view.stack.queue(&redrive.dead_letter_queue));
     let Some(dead) = dead else {
-        return faults.require(false, "messages received too often go to a dead-letter queue");
+        return faults
+            .require(false, &format!("messages of {id} received too often go to a dead-letter queue"));
     };
-    faults.require(dead.name != jobs.name, "the dead-letter queue is another queue");
-    faults.same("receives", &jobs.redrive.as_ref().map(|redrive| redrive.receives_max), &Some(5));
+    faults.require(
+        dead.name == format!("{}-dead", queue.name),
+        &format!("{id} has another queue for the dead"),
+    );
+    faults.same("receives", &queue.redrive.as_ref().map(|redrive| redrive.receives_max), &Some(5));
 
     let days = |queue: &Queue| seconds(queue, "MessageRetentionPeriod") / 86_400;
-    faults.require(days(dead) > days(jobs), "a dead message is kept longer than it could wait before");
-    faults.same("retention in days", &(days(jobs), days(dead)), &(4, 14));
-    let allowed = json!({"redrivePermission": "byQueue", "sourceQueueArns": [jobs.arn]}).to_string();
+    faults.require(days(dead) > days(queue), "a dead message is kept longer than it could wait before");
+    faults.same(&format!("retention of {id} in days"), &(days(queue), days(dead)), &(4, 14));
+    let allowed = json!({"redrivePermission": "byQueue", "sourceQueueArns": [queue.arn]}).to_string();
     faults.same("who may dead-letter", &dead.attributes.get("RedriveAllowPolicy"), &Some(&allowed));
 }
 

@@ -335,7 +335,7 @@ fn apply(stack: &mut Stack, aws: &LocalAws, settings: &LocalSettings) {
         if let Some(timeout) = settings.timeouts.get(&function.binary) {
             function.timeout = *timeout;
         }
-        if let Some(source) = &mut function.queue_source {
+        if let ("worker", Some(source)) = (function.binary.as_str(), &mut function.queue_source) {
             source.batch_size = settings.batch_size.unwrap_or(source.batch_size);
             source.batching_window = settings.batching_window.unwrap_or(source.batching_window);
             // `MaximumConcurrency` begins at 2: one environment is a matter of reserved concurrency.
@@ -516,7 +516,11 @@ fn schedules(
     Ok(schedules)
 }
 
+/// Where messages end that no worker can begin.
 fn dead_letter_queue(stack: &Stack) -> anyhow::Result<String> {
-    let queue = stack.queues.iter().find(|queue| queue.redrive.is_none());
-    queue.map(|queue| queue.url.clone()).context("the template has no dead-letter queue")
+    let worker = stack.functions.iter().find(|function| function.binary == "worker");
+    let source = worker.and_then(|worker| worker.queue_source.as_ref());
+    let queue = source.and_then(|source| stack.queue(&source.queue_logical_id));
+    let dead = queue.and_then(|queue| stack.queue(&queue.redrive.as_ref()?.dead_letter_queue));
+    dead.map(|queue| queue.url.clone()).context("the template has no dead-letter queue")
 }
