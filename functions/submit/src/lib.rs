@@ -1,6 +1,7 @@
-//! `POST /v1/jobs` and `POST /v1/jobs/{id}/retry`: takes a valid request and its price, queues the job.
+//! `POST /v1/jobs` and `POST /v1/jobs/{id}/retry`: takes a valid request and its price, queues the job. `POST /v1/exports`.
 
 mod breakers;
+mod exports;
 mod reference;
 mod submit;
 
@@ -8,7 +9,9 @@ use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{
     ConfigError, Environment, SubmitRules, Tables, bulk_queue_url, image_bucket, queue_url,
 };
-use darkroom_aws::{BulkQueue, Catalogue, JobQueue, JobTable, KeyTable, LedgerTable, UploadStore};
+use darkroom_aws::{
+    BulkQueue, Catalogue, ExportTable, JobQueue, JobTable, KeyTable, LedgerTable, UploadStore,
+};
 
 use crate::breakers::Breakers;
 
@@ -26,7 +29,8 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Submit, 
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     Ok(Submit {
-        jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
+        jobs: JobTable::new(clients.dynamodb.clone(), tables.jobs.clone(), ledger),
+        exports: ExportTable::new(clients.dynamodb, tables.jobs),
         queue: JobQueue::new(clients.sqs.clone(), queue_url),
         bulk_queue: BulkQueue::new(clients.sqs, bulk_queue_url),
         breakers: Breakers::new(keys.clone()),

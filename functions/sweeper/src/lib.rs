@@ -4,7 +4,9 @@ mod sweeper;
 
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{ConfigError, Environment, SweepRules, Tables, bulk_queue_url, queue_url};
-use darkroom_aws::{BulkQueue, Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep};
+use darkroom_aws::{
+    BulkQueue, ExportSweeper, ExportTable, Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep,
+};
 
 pub use crate::sweeper::Sweeper;
 
@@ -17,9 +19,16 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Sweeper,
     let (queue_url, bulk_queue_url) = (queue_url(environment)?, bulk_queue_url(environment)?);
     let SweepRules { rules, every, quota_minute } = SweepRules::read(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
+    let exports = ExportTable::new(clients.dynamodb.clone(), tables.jobs.clone());
     let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger);
     let keys = KeyTable::new(clients.dynamodb, tables.keys);
     let bulk_queue = BulkQueue::new(clients.sqs.clone(), bulk_queue_url);
     let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
-    Ok(Sweeper { sweep, bulk_queue, beat: Heartbeat::new(keys.clone(), "sweeper"), keys, every })
+    Ok(Sweeper {
+        sweep,
+        exports: ExportSweeper::new(exports, bulk_queue),
+        beat: Heartbeat::new(keys.clone(), "sweeper"),
+        keys,
+        every,
+    })
 }

@@ -61,7 +61,7 @@ async fn a_missing_setting_is_named() -> anyhow::Result<()> {
         ("notifier", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_PUSH_TABLE", "DARKROOM_WEBSOCKET_URL"]),
         ("worker", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_KMS_KEY"]),
         ("sweeper", vec!["DARKROOM_QUEUE_URL", "DARKROOM_BULK_QUEUE_URL"]),
-        ("bulk", vec![]),
+        ("bulk", vec!["DARKROOM_IMAGE_BUCKET"]),
     ] {
         for variable in tables.iter().copied().chain(own).chain(["AWS_REGION", "AWS_SECRET_ACCESS_KEY"]) {
             let mut variables = complete();

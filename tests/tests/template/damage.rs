@@ -126,9 +126,34 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         ("BulkQueue/Properties/VisibilityTimeout", json!(5399), "time-out of bulk"),
         ("BulkFunction/Properties/Events/Bulk/Properties/BatchSize", json!(2), "batch of bulk"),
         (
-            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/0/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/5/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
             json!("KEY"),
             "bulk may dynamodb:GetItem",
+        ),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/-",
+            json!("dynamodb:PutItem"),
+            "bulk may dynamodb:PutItem",
+        ),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/2/Action/-",
+            json!("dynamodb:UpdateItem"),
+            "bulk may dynamodb:UpdateItem",
+        ),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/3/Resource",
+            json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
+            "bulk may s3:PutObject",
+        ),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/4/Condition/StringLike/s3:prefix",
+            json!("*"),
+            "bulk may s3:ListBucket",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/9/Resource",
+            json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
+            "api may s3:GetObject",
         ),
         // Times.
         ("WorkerFunction/Properties/Timeout", json!(231), "six times"),
@@ -293,17 +318,17 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may dynamodb:Query",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/9/Condition/StringEquals/s3:prefix",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/10/Condition/StringEquals/s3:prefix",
             json!("images/"),
             "api may s3:ListBucket",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/10/Resource",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/11/Resource",
             json!([{"Fn::Sub": "${ImageBucket.Arn}/*"}]),
             "api may s3:PutObject",
         ),
         (
-            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/10/Action/-",
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/11/Action/-",
             json!("s3:GetObject"),
             "api may s3:GetObject",
         ),

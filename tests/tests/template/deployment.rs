@@ -78,7 +78,7 @@ fn check_settings(function: &Function, faults: &mut Faults) {
         let url = "wss://api.example/ws";
         faults.same(&format!("{id} WebSocket API"), &value("DARKROOM_WEBSOCKET_URL"), &url);
     }
-    if ["submit", "api", "notifier", "worker"].contains(&function.binary.as_str()) {
+    if ["submit", "api", "notifier", "worker", "bulk"].contains(&function.binary.as_str()) {
         let bucket = "dark-images-123456789012-eu-central-1";
         faults.same(&format!("{id} bucket"), &value("DARKROOM_IMAGE_BUCKET"), &bucket);
     }

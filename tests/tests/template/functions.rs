@@ -10,15 +10,17 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 17] = [
+const ROUTES: [(&str, &str, bool); 19] = [
     ("submit", "POST /v1/jobs", true),
     ("submit", "POST /v1/jobs/{id}/retry", true),
+    ("submit", "POST /v1/exports", true),
     // Whatever fits no other route: its answer is ours too.
     ("api", "$default", true),
     ("api", "DELETE /v1/jobs/{id}", true),
     ("api", "GET /health", false),
     ("api", "GET /v1/account", true),
     ("api", "GET /v1/account/entries", true),
+    ("api", "GET /v1/exports/{id}", true),
     ("api", "GET /v1/jobs", true),
     ("api", "GET /v1/jobs/{id}", true),
     ("api", "GET /v1/models", true),

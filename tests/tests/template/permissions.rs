@@ -10,7 +10,7 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 57] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 63] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
@@ -53,7 +53,8 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 57] = [
     ("api", "push", &["dynamodb:PutItem"], "tickets"),
     ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
     ("api", "images", &["s3:DeleteObject", "s3:GetObject"], ALWAYS),
-    // Signs links to put uploads.
+    // Signs links to exports, and to put uploads.
+    ("api", "exports", &["s3:GetObject"], ALWAYS),
     ("api", "uploads", &["s3:PutObject", "s3:PutObjectTagging"], ALWAYS),
     ("api", "bucket", &["s3:ListBucket"], "probe"),
     ("api", "logs", LOGS, ALWAYS),
@@ -111,6 +112,12 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 57] = [
     ("notifier", "POST to connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "DELETE of connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "logs", LOGS, ALWAYS),
+    // Writes the records of exports, and reads what is exported. It makes no job, settles none, and sends nothing.
+    ("bulk", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("bulk", "jobs/index/by_user", &["dynamodb:Query"], ALWAYS),
+    ("bulk", "ledger", &["dynamodb:Query"], ALWAYS),
+    ("bulk", "exports", &["s3:AbortMultipartUpload", "s3:PutObject"], ALWAYS),
+    ("bulk", "bucket", &["s3:ListBucket"], "exports"),
     ("bulk", "keys", &["dynamodb:GetItem"], "breakers"),
     ("bulk", "bulk queue", &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], ALWAYS),
     ("bulk", "logs", LOGS, ALWAYS),
@@ -145,6 +152,7 @@ fn condition(name: &str) -> Vec<String> {
         }
         "own table" => vec!["StringEquals kms:EncryptionContext:table dark-keys".to_owned()],
         "uploads" => vec!["StringLike s3:prefix uploads/*".to_owned()],
+        "exports" => vec!["StringLike s3:prefix exports/*".to_owned()],
         "probe" => vec![format!("StringEquals s3:prefix {PROBE_PREFIX}")],
         _ => Vec::new(),
     }
@@ -224,6 +232,7 @@ fn arn(function: &str, resource: &str) -> String {
         "bulk queue" => format!("arn:aws:sqs:{PLACE}:dark-bulk"),
         "secrets" => format!("arn:aws:kms:{PLACE}:key/dark-SecretsKey"),
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
+        "exports" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/exports/*".to_owned(),
         "uploads" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/uploads/*".to_owned(),
         "bucket" => "arn:aws:s3:::dark-images-123456789012-eu-central-1".to_owned(),
         "POST to connections" => format!("arn:aws:execute-api:{PLACE}:dark-websocket/ws/POST/@connections/*"),

@@ -199,6 +199,7 @@ fn check_bucket(view: &View<'_>, faults: &mut Faults) {
             "ExpirationInDays": limits::UPLOAD_UNUSED_DAYS,
         },
         {"Id": "expire-uploads", "Status": "Enabled", "Prefix": "uploads/", "ExpirationInDays": limits::UPLOAD_DAYS},
+        {"Id": "expire-exports", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": limits::EXPORT_FILE_DAYS},
         {"Id": "abort-uploads", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
     ]);
     faults.same("object expiry", written("LifecycleConfiguration/Rules"), &lifecycle);
