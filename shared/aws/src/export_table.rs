@@ -1,5 +1,7 @@
 //! The records of exports, in the jobs table.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use darkroom_core::export::Export;
@@ -164,8 +166,12 @@ impl ExportTable {
 fn write(next: &Export) -> Expression {
     let item = export_item(next);
     let gone: Vec<_> = name::OF_LIVE.into_iter().filter(|name| !item.contains_key(*name)).collect();
-    let values = item.into_iter().filter(|(name, _)| ![PK, SK].contains(&name.as_str()));
-    values.fold(Expression::default(), |write, (name, value)| write.set(&name, value)).remove(&gone)
+    let values: BTreeMap<_, _> =
+        item.into_iter().filter(|(name, _)| ![PK, SK].contains(&name.as_str())).collect();
+    values
+        .into_iter()
+        .fold(Expression::default(), |write, (name, value)| write.set(&name, value))
+        .remove(&gone)
 }
 
 fn primary_key(item: &Item) -> Item {

@@ -12,6 +12,7 @@ mod settled;
 use std::collections::BTreeSet;
 
 use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::export::{ExportFailure, ExportFormat, ExportKind, GroupBy};
 use darkroom_core::image::ImageFormat;
 use darkroom_core::job::{Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -66,6 +67,10 @@ fn set<const N: usize>(words: [&str; N]) -> BTreeSet<String> {
     words.map(str::to_owned).into()
 }
 
+fn all<T: Copy>(known: &[T], word: fn(T) -> &'static str) -> BTreeSet<String> {
+    known.iter().map(|known| word(*known).to_owned()).collect()
+}
+
 #[test]
 fn the_words_are_those_of_the_core() {
     let document = document();
@@ -92,6 +97,13 @@ fn the_words_are_those_of_the_core() {
         ("Reference/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
         ("UploadRequest/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
         ("UploadRequest/properties/kind/enum", set(UploadKind::ALL.map(UploadKind::as_str))),
+        ("ExportRequest/properties/kind/enum", all(ExportKind::ALL, ExportKind::as_str)),
+        ("Export/properties/kind/enum", all(ExportKind::ALL, ExportKind::as_str)),
+        ("ExportRequest/properties/format/enum", all(ExportFormat::ALL, ExportFormat::as_str)),
+        ("Export/properties/format/enum", all(ExportFormat::ALL, ExportFormat::as_str)),
+        ("ExportRequest/properties/group_by/enum", all(GroupBy::ALL, GroupBy::as_str)),
+        ("Export/properties/group_by/enum", all(GroupBy::ALL, GroupBy::as_str)),
+        ("ExportError/properties/code/enum", all(ExportFailure::ALL, ExportFailure::as_str)),
     ] {
         assert_eq!(words(&document, &format!("{schemas}/{pointer}")), wanted, "{pointer}");
     }

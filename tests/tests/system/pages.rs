@@ -27,12 +27,15 @@ const COMMAND: &str = "cargo run --release -- ";
 const GRANT: &str = "cargo run --release -- tokens ";
 
 /// Members that differ from one run to the next, beside points in time.
-const NEW_EACH_TIME: [&str; 11] = [
+const NEW_EACH_TIME: [&str; 14] = [
     "bytes",
+    "download_url",
+    "end_date",
     "eta_seconds",
     "image_url",
     "oldest_pending_seconds",
     "sha256",
+    "start_date",
     "sweeper",
     "ticket",
     "upload_id",

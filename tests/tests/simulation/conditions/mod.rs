@@ -2,6 +2,7 @@
 //! condition taken out, which it must notice.
 
 mod choices;
+mod exports;
 mod jobs;
 mod ledger;
 mod metadata;
@@ -35,8 +36,15 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let cases =
-        [jobs::cases(), settled::cases(), ledger::cases(), metadata::cases(), pool::cases(), push::cases()];
+    let cases = [
+        jobs::cases(),
+        settled::cases(),
+        ledger::cases(),
+        metadata::cases(),
+        pool::cases(),
+        push::cases(),
+        exports::cases(),
+    ];
     cases.into_iter().flatten().collect()
 }
 

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::now;
-use darkroom_core::id::{IdempotencyKey, JobId, UserId};
+use darkroom_core::id::{ExportId, IdempotencyKey, JobId, UserId};
 use darkroom_tests::stack::{Answer, TestStack};
 use serde_json::{Value, json};
 
@@ -33,6 +33,9 @@ pub(super) struct House {
     /// The owner's job that waits.
     pub(super) live: String,
     absent: String,
+    /// The owner's export, of the owner's first key.
+    pub(super) export: String,
+    absent_export: String,
     /// What stands in the owner's answers and must stand in no other.
     pub(super) marks: Vec<String>,
 }
@@ -49,6 +52,10 @@ impl House {
         let draft = stack.app.submit(OWNER, KEY, &order()).await?.text("id").to_owned();
         let drawn = stack.app.settled(OWNER, &draft).await?;
         assert_eq!(drawn["status"], "draft", "{drawn}");
+        let order_of_export =
+            json!({"kind": "ledger", "format": "csv", "start_date": "2026-01-01", "end_date": "2026-12-31"});
+        let export = crate::exports::ask(&stack, OWNER, KEY, &order_of_export).await?.text("id").to_owned();
+        assert_eq!(crate::exports::over(&stack, OWNER, &export).await?.text("status"), "ready");
         stack.grant(OTHER, 1).await?;
         let others = stack.app.submit(OTHER, "k", &json!({"prompt": "a windmill"})).await?;
         stack.app.settled(OTHER, others.text("id")).await?;
@@ -59,7 +66,8 @@ impl House {
         let live = stack.app.submit(OWNER, "the-second-key-of-the-owner", &order()).await?;
         let live = live.text("id").to_owned();
         let hash = drawn["image"]["sha256"].as_str().unwrap().to_owned();
-        let mut marks = vec![draft.clone(), cancelled.clone(), live.clone(), hash, op_id.to_owned()];
+        let mut marks =
+            vec![draft.clone(), cancelled.clone(), live.clone(), export.clone(), hash, op_id.to_owned()];
         marks
             .extend(["lighthouse", "talk-of-the-owner", "album-of-the-owner", "42424242"].map(str::to_owned));
         Ok(Self {
@@ -69,6 +77,8 @@ impl House {
             cancelled,
             live,
             absent: JobId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
+            export,
+            absent_export: ExportId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
             marks,
         })
     }
@@ -78,7 +88,7 @@ impl House {
         if row.path.contains("{id}") {
             [&self.draft, &self.cancelled, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
         } else {
-            vec![row.path.to_owned()]
+            vec![row.path.replace("{export}", &self.export)]
         }
     }
 
@@ -89,7 +99,7 @@ impl House {
             Job::Cancelled => &self.cancelled,
             Job::Live => &self.live,
         };
-        row.path.replace("{id}", id)
+        row.path.replace("{id}", id).replace("{export}", &self.export)
     }
 
     /// Whether the owner's answer is as it should be, and shows what is the owner's.
@@ -99,9 +109,9 @@ impl House {
         assert!(is_shown, "{}: {}", row.route, answer.body);
     }
 
-    /// A route's path for a job that nobody has.
+    /// A route's path for a job or an export that nobody has.
     pub(super) fn absent_path(&self, row: &Row) -> String {
-        row.path.replace("{id}", &self.absent)
+        row.path.replace("{id}", &self.absent).replace("{export}", &self.absent_export)
     }
 
     /// Asks over HTTP, with this `Authorization`.
@@ -145,7 +155,16 @@ impl House {
         let page = self.dynamodb.scan().table_name(table).consistent_read(true).send().await?;
         assert!(page.last_evaluated_key.is_none(), "a few records are one page");
         let key = |record: &HashMap<String, AttributeValue>| format!("{:?} {:?}", record["pk"], record["sk"]);
-        Ok(page.items.unwrap_or_default().into_iter().map(|record| (key(&record), record)).collect())
+        // An export costs nothing: others make some of their own.
+        let others = |record: &HashMap<String, AttributeValue>| {
+            let of = |name: &str| {
+                record.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
+            };
+            let is_of_export = of("pk").starts_with("exp_") || of("pk").starts_with("EXPORTS#");
+            is_of_export && of("user") != OWNER && of("pk") != format!("EXPORTS#{OWNER}")
+        };
+        let records = page.items.unwrap_or_default().into_iter().filter(|record| !others(record));
+        Ok(records.map(|record| (key(&record), record)).collect())
     }
 
     /// Lets what waits be drawn and ends the test.
@@ -169,7 +188,9 @@ pub(super) fn order() -> Value {
 pub(super) fn alike(one: &Answer, two: &Answer) -> bool {
     let headers = |answer: &Answer| {
         let mut headers = answer.headers.clone();
-        headers.retain(|name, _| !["date", "apigw-requestid"].contains(&name.as_str()));
+        // Whether a caller has asked so before is the caller's own.
+        headers
+            .retain(|name, _| !["date", "apigw-requestid", "idempotent-replayed"].contains(&name.as_str()));
         headers
     };
     let body = |answer: &Answer| {
