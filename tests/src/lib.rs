@@ -6,6 +6,7 @@ pub mod hostile;
 pub mod interposer;
 pub mod jobs;
 pub mod keys;
+pub mod local_command;
 pub mod openapi;
 pub mod sim;
 pub mod stack;

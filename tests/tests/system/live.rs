@@ -1,6 +1,8 @@
 //! Live updates: what a client is told over its WebSocket, and that it misses nothing, whatever dies and whoever else is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod kills;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,12 +11,10 @@ use darkroom_core::error_code::Language;
 use darkroom_core::id::{ConnectionId, UserId};
 use darkroom_core::limits::{CONNECT_TIMEOUT, CONNECTIONS_MAX, TICKET_LIFE};
 use darkroom_core::push::Connection;
-use darkroom_tests::kill;
 use darkroom_tests::stack::{PATIENCE, TestStack};
 use darkroom_tests::watcher::{Refused, Watcher, ticket_url};
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -175,98 +175,6 @@ async fn a_client_that_comes_again_and_synchronises_has_missed_nothing() -> anyh
     alice.sync(&[&ids[0], &ids[1]]).await?;
     assert_eq!(alice.jobs.keys().collect::<Vec<_>>(), [&ids[0]], "what is named and not told is not there");
     assert_eq!(alice.jobs[&ids[0]]["status"], "draft");
-    stack.finish().await?;
-    Ok(())
-}
-
-/// Reads what comes, and comes again when it is cut off; once the kills are over, until all of these jobs are.
-async fn watch(
-    stack: &TestStack,
-    user: &str,
-    ids: &[String],
-    mut over: Receiver<bool>,
-) -> anyhow::Result<BTreeMap<String, Value>> {
-    let mut highest: BTreeMap<String, u64> = BTreeMap::new();
-    let names: Vec<_> = ids.iter().map(String::as_str).collect();
-    loop {
-        let is_last = *over.borrow_and_update();
-        // The notifier may be dead at this very moment.
-        let Ok(mut watcher) = Watcher::connect(&stack.app, user).await else {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            continue;
-        };
-        watcher.say(&json!({"type": "sync", "jobs": names})).await.ok();
-        let mut is_synced = false;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let message = tokio::select! {
-                message = watcher.next_until(until) => message?,
-                _ = over.changed(), if !is_last => None,
-            };
-            let Some(message) = message else { break };
-            is_synced |= message["type"] == "synced";
-            let is_over = |id: &String| watcher.jobs.get(id).is_some_and(|job| !job["settled"].is_null());
-            // What the sync did not find over is told.
-            if is_last && is_synced && ids.iter().all(is_over) {
-                return Ok(watcher.jobs);
-            }
-        }
-        assert!(!is_last, "cut off, or not told: {:?} {:?}", watcher.closed, watcher.jobs);
-        for (id, job) in &watcher.jobs {
-            let version = job["version"].as_u64().unwrap();
-            let before = highest.insert(id.clone(), version);
-            assert!(before <= Some(version), "{id} went back from {before:?} to {version}");
-        }
-    }
-}
-
-/// Kills every notifier that there is, again and again: so many times, or until none is started any more because all has
-/// been told.
-async fn kill_notifiers(stack: &TestStack, times: usize) -> anyhow::Result<usize> {
-    let (mut kills, mut last) = (0, Instant::now());
-    while kills < times && last.elapsed() < Duration::from_secs(5) {
-        // Some before they have begun, some in the middle of it.
-        tokio::time::sleep(Duration::from_millis(50 + 37 * kills as u64 % 200)).await;
-        for process in stack.system.function("notifier").unwrap().process_ids() {
-            kill(process).await?;
-            (kills, last) = (kills + 1, Instant::now());
-        }
-    }
-    Ok(kills)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn kills_of_the_notifier_leave_no_client_behind() -> anyhow::Result<()> {
-    const USERS: [&str; 3] = ["alice", "bob", "carol"];
-    const JOBS: usize = 8;
-    let stack = TestStack::start().await?;
-    let mut ids: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for user in USERS {
-        stack.grant(user, 100).await?;
-        for number in 0..JOBS {
-            let order = json!({"prompt": format!("{user} {number}")});
-            let id = submit(&stack, user, &format!("k{number}"), order).await?;
-            ids.entry(user).or_default().push(id);
-        }
-    }
-    let (tell, over) = tokio::sync::watch::channel(false);
-    let killing = async {
-        let killed = kill_notifiers(&stack, 20).await;
-        tell.send_replace(true);
-        killed
-    };
-    let watching = join_all(USERS.map(|user| watch(&stack, user, &ids[user], over.clone())));
-    let (killed, watched) = tokio::join!(killing, watching);
-    assert!(killed? >= 4, "too few kills to show anything");
-    for (user, told) in USERS.into_iter().zip(watched) {
-        let told = told?;
-        for id in &ids[user] {
-            let record = stack.app.settled(user, id).await?;
-            let (told, is) = (&told[id], (&record["version"], &record["status"]));
-            assert_eq!((&told["version"], &told["status"]), is, "{user} {id}");
-        }
-        assert_eq!(told.len(), JOBS, "{user} was told of others");
-    }
     stack.finish().await?;
     Ok(())
 }

@@ -1,10 +1,8 @@
 //! What is lost comes back: messages, workers, the whole system.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use darkroom::connect::{Running, Stores};
 use darkroom_aws::{Commit, now, random_stamp};
 use darkroom_core::id::{JobId, UserId};
 use darkroom_core::job::WaitReason;
@@ -12,7 +10,8 @@ use darkroom_core::lifecycle::Command;
 use darkroom_core::limits::{CLOCKS_DIFFER_MAX, SETTLE_PATIENCE};
 use darkroom_core::message::{JobMessage, Message};
 use darkroom_tests::kill;
-use darkroom_tests::stack::{App, TestStack, function_binaries};
+use darkroom_tests::local_command::{self, LocalCommand};
+use darkroom_tests::stack::TestStack;
 use darkroom_tests::stand_in_gemini::{Behaviour, Latency, Settings, StandIn};
 use serde_json::json;
 
@@ -107,36 +106,24 @@ async fn a_message_that_comes_a_little_early_is_not_lost() -> anyhow::Result<()>
 /// The real command on a data folder, killed with -9 while jobs run, and started again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
     let gemini = StandIn::start(Settings {
         latency: Latency::Fixed(Duration::from_millis(400)),
         accept_unknown_keys: true,
         ..Settings::default()
     })?;
-    let program = function_binaries().await?.join("darkroom");
-    let start = || {
-        tokio::process::Command::new(&program)
-            .args(["local", "--port", "0", "--worker-timeout", "28", "--data"])
-            .arg(folder.path())
-            .env_remove("CARGO")
-            .env("DARKROOM_GEMINI_BASE_URL", gemini.base_url())
-            .env("DARKROOM_SWEEP_SECONDS", "1")
-            .env("DARKROOM_WAKE_SECONDS", "2")
-            .env("DARKROOM_CALL_TIMEOUT_SECONDS", "2")
-            .env("DARKROOM_ATTEMPTS_MAX", "10")
-            .env("DARKROOM_CALLS_MAX", "20")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-    };
-    let mut system = start()?;
-    let stores = running(folder.path(), system.id()).await?;
-    let user = UserId::parse("alice")?;
-    stores.ledger.grant(&user, 100, "g", darkroom_aws::now()).await?;
+    let mut system = LocalCommand::start(&[
+        ("DARKROOM_GEMINI_BASE_URL", &gemini.base_url()),
+        ("DARKROOM_SWEEP_SECONDS", "1"),
+        ("DARKROOM_WAKE_SECONDS", "2"),
+        ("DARKROOM_CALL_TIMEOUT_SECONDS", "2"),
+        ("DARKROOM_ATTEMPTS_MAX", "10"),
+        ("DARKROOM_CALLS_MAX", "20"),
+    ])
+    .await?;
+    let stores = system.stores().await?;
+    stores.ledger.grant(&UserId::parse("alice")?, 100, "g", now()).await?;
     darkroom_tests::keys::add(&stores, "AIza-one", "one", 10_000).await?;
-    let mut app = App::new(&Running::read(folder.path())?.api_url)?;
+    let mut app = local_command::app(system.folder())?;
     let body = |number: u32| json!({"prompt": format!("p{number}"), "model": "gemini-3.1-flash-image", "deadline_seconds": 600});
     let mut ids = Vec::new();
     for number in 0..40 {
@@ -145,14 +132,11 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
         ids.push(accepted.text("id").to_owned());
         if number == 20 || number == 39 {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            kill(system.id().unwrap()).await?;
-            system.wait().await?;
-            system = start()?;
-            running(folder.path(), system.id()).await?;
-            app = App::new(&Running::read(folder.path())?.api_url)?;
+            system.kill_and_start().await?;
+            app = local_command::app(system.folder())?;
         }
     }
-    let stores = Stores::local(folder.path()).await?;
+    let stores = system.stores().await?;
     let live = stores.jobs.all_live().await?.len();
     assert!(live > 0, "the kill found jobs under way");
     let mut drawn = 0;
@@ -164,19 +148,8 @@ async fn a_killed_system_goes_on_where_it_was() -> anyhow::Result<()> {
     assert_eq!(drawn, 40);
     let audit = darkroom::audit::audit(&stores.jobs, &stores.ledger).await?;
     assert_eq!((audit.faults, audit.jobs, audit.settled), (Vec::<String>::new(), 40, 40));
-    kill(system.id().unwrap()).await?;
+    system.kill().await?;
     Ok(())
-}
-
-/// Waits until the system of this process answers.
-async fn running(folder: &std::path::Path, process_id: Option<u32>) -> anyhow::Result<Stores> {
-    for _ in 0..300 {
-        if Running::read(folder).is_ok_and(|running| Some(running.process_id) == process_id) {
-            return Stores::local(folder).await;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("the system does not start")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod color;
 mod land;
 mod mosaic;
 mod motifs;
+mod painted;
 mod palette;
 mod png_file;
 mod random;
@@ -28,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::dimensions::dimensions;
+use crate::wire::is_simulation;
 use crate::{DrawError, DrawRequest, DrawnImage};
 
 /// Draws landscapes from the prompt's words, its hash and the seed.
@@ -54,27 +56,60 @@ impl Local {
 
     async fn draw_untimed(&self, request: DrawRequest<'_>) -> Result<DrawnImage, DrawError> {
         let (width, height) = dimensions(request.shape);
-        let (prompt, seed) = (request.prompt.reveal().to_owned(), request.seed);
-        let reference = request.reference.map(|image| image.sha256.clone());
+        let picture = Picture {
+            prompt: request.prompt.reveal().to_owned(),
+            seed: request.seed,
+            width,
+            height,
+            reference: request.reference.map(|image| image.sha256.clone()),
+        };
         let drawn_by = request.model.to_string();
+        let painted =
+            if is_simulation() { painted::once(picture) } else { self.paint_elsewhere(picture).await? };
+        let File { bytes, sha256 } = painted.map_err(|_| unavailable("the picture could not be written"))?;
+        Ok(DrawnImage { bytes, sha256, width, height, format: ImageFormat::Png, drawn_by })
+    }
+
+    /// Paints on a thread that may be busy for so long.
+    async fn paint_elsewhere(&self, picture: Picture) -> Result<Painted, DrawError> {
         let permit = Arc::clone(&self.drawing).acquire_owned().await;
-        let drawing = tokio::task::spawn_blocking(move || {
+        let painting = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut canvas = scene::paint(&prompt, seed, width, height);
-            if let Some(sha256) = &reference {
-                mosaic::paint(&mut canvas, sha256);
-            }
-            let pixels = canvas.into_pixels();
-            let bytes = Bytes::from(png_file::encode(&pixels, width, height)?);
-            let sha256 = HEXLOWER.encode(&Sha256::digest(&bytes));
-            Ok(DrawnImage { bytes, sha256, width, height, format: ImageFormat::Png, drawn_by })
+            picture.paint()
         });
-        match drawing.await {
-            Ok(drawn) => {
-                drawn.map_err(|_: png::EncodingError| unavailable("the picture could not be written"))
-            }
-            Err(_) => Err(unavailable("the drawing stopped")),
+        painting.await.map_err(|_| unavailable("the drawing stopped"))
+    }
+}
+
+/// A picture's file.
+#[derive(Clone)]
+struct File {
+    bytes: Bytes,
+    sha256: String,
+}
+
+type Painted = Result<File, png::EncodingError>;
+
+/// All that a picture's bytes hang on.
+#[derive(PartialEq, Eq, Hash)]
+struct Picture {
+    prompt: String,
+    seed: u64,
+    width: u32,
+    height: u32,
+    /// The SHA-256 of what it is drawn from.
+    reference: Option<String>,
+}
+
+impl Picture {
+    fn paint(&self) -> Painted {
+        let mut canvas = scene::paint(&self.prompt, self.seed, self.width, self.height);
+        if let Some(sha256) = &self.reference {
+            mosaic::paint(&mut canvas, sha256);
         }
+        let bytes = Bytes::from(png_file::encode(&canvas.into_pixels(), self.width, self.height)?);
+        let sha256 = HEXLOWER.encode(&Sha256::digest(&bytes));
+        Ok(File { bytes, sha256 })
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) use answer::Reading;
 pub(crate) use answer::{PictureText, RawImage, ReadAnswer, keep, text};
 pub(crate) use base64_stream::Base64Fault;
 pub use connection::ConnectError;
+pub(crate) use dial::is_simulation;
 pub use dial::{Dial, simulate};
 pub(crate) use endpoint::{Endpoint, KeyHeader, not_sent, unavailable};
 pub(crate) use json_scan::Event;

@@ -1,0 +1,26 @@
+//! A simulation asks for the same few pictures thousands of times, and is not about how they are painted: each is painted once,
+//! and at once, so that no thread's speed decides what comes first.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::{File, Painted, Picture};
+
+/// So many are kept at most: memory has a bound.
+const KEPT: usize = 64;
+
+static PAINTED: Mutex<Option<HashMap<Picture, File>>> = Mutex::new(None);
+
+/// The file of a picture, from memory if it was painted before.
+pub(super) fn once(picture: Picture) -> Painted {
+    let mut painted = PAINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let painted = painted.get_or_insert_default();
+    if let Some(file) = painted.get(&picture) {
+        return Ok(file.clone());
+    }
+    let file = picture.paint()?;
+    if painted.len() < KEPT {
+        painted.insert(picture, file.clone());
+    }
+    Ok(file)
+}
