@@ -1,5 +1,6 @@
 //! Exports: what is in their files, who may have these, and what becomes of one whose writer dies.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::print_stdout, reason = "figures of the proof")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! What may be asked for as an export, how its record changes, and what its file is.
 
+use darkroom_core::error_code::Language;
 use darkroom_core::export::GroupBy;
 use darkroom_core::export::{
     Export, ExportFailure, ExportFile, ExportRequest, ExportStage, ExportSubmission, ExportSweep, Parts,
@@ -190,6 +191,21 @@ fn it_ends_when_its_time_or_its_tries_are_over() {
     // A live lease is not cut off.
     let claimed = waiting.claim(Timestamp::from_millis(over.as_millis() - 1), stamp("in time")).unwrap();
     assert_eq!(claimed.sweep(over, stamp("late")), ExportSweep::Leave);
+}
+
+#[test]
+fn each_failure_has_words_of_its_own_and_says_whether_to_ask_again() {
+    let words: std::collections::HashSet<_> = ExportFailure::ALL
+        .iter()
+        .flat_map(|failure| [Language::En, Language::Tr].map(|language| failure.message(language)))
+        .collect();
+    assert_eq!(words.len(), 2 * ExportFailure::ALL.len());
+    let for_good: Vec<_> = ExportFailure::ALL.iter().filter(|failure| !failure.is_retryable()).collect();
+    assert_eq!(for_good, [&ExportFailure::TooLarge]);
+    for failure in ExportFailure::ALL {
+        assert_eq!(ExportFailure::from_stored(failure.as_str()), *failure);
+    }
+    assert_eq!(ExportFailure::from_stored("of a newer release"), ExportFailure::AttemptsExhausted);
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn codes_have_their_status() {
         ("unknown_model", 422, false, None),
         ("model_retired", 422, false, None),
         ("too_many_inflight", 429, true, Some(10)),
+        ("too_many_exports", 429, true, Some(30)),
         ("internal", 500, true, None),
         ("store_throttled", 503, true, Some(1)),
         ("circuit_open", 503, true, Some(10)),
