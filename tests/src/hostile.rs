@@ -20,6 +20,7 @@ pub mod provider;
 mod queue_message;
 mod submit_body;
 mod upload_body;
+mod webhook_body;
 
 /// What became of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub const LIST_QUERY: Target = Target { name: "list_query", run: list_query::run
 pub const METADATA_PATCH: Target = Target { name: "metadata_patch", run: metadata_patch::run };
 /// The body of `POST /v1/uploads`.
 pub const UPLOAD_BODY: Target = Target { name: "upload_body", run: upload_body::run };
+/// The body of `POST /v1/webhooks`.
+pub const WEBHOOK_BODY: Target = Target { name: "webhook_body", run: webhook_body::run };
 /// The body of a message in the queue.
 pub const QUEUE_MESSAGE: Target = Target { name: "queue_message", run: queue_message::run };
 /// An answer of Gemini: a line with its status and perhaps its `retry-after`, then its body.
@@ -59,11 +62,12 @@ pub const FORGE_ANSWER: Target = Target { name: "forge_answer", run: provider::f
 pub const IMAGE: Target = Target { name: "image", run: image::run };
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     SUBMIT_BODY,
     LIST_QUERY,
     METADATA_PATCH,
     UPLOAD_BODY,
+    WEBHOOK_BODY,
     QUEUE_MESSAGE,
     GEMINI_ANSWER,
     OPENAI_ANSWER,

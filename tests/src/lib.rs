@@ -8,6 +8,7 @@ pub mod jobs;
 pub mod keys;
 pub mod local_command;
 pub mod openapi;
+pub mod receiver;
 pub mod sim;
 pub mod stack;
 mod stand_in;

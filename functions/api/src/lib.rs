@@ -11,15 +11,16 @@ mod query;
 mod routes;
 mod tickets;
 mod uploads;
+mod webhooks;
 
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{
-    ConfigError, Environment, Tables, image_bucket, push_table, queue_url, quota_minute, record_days,
-    sweep_rules, websocket_url,
+    ConfigError, Environment, Tables, image_bucket, kms_key, push_table, queue_url, quota_minute,
+    record_days, sweep_rules, webhook_reach, websocket_url,
 };
 use darkroom_aws::{
     ExportStore, ExportTable, ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable,
-    PushTable, StoreError, Sweep, UploadStore, read_clock,
+    PushTable, SecretBox, StoreError, Sweep, UploadStore, WebhookSecrets, WebhookTable, read_clock,
 };
 
 use crate::health::HealthCache;
@@ -36,7 +37,9 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
     let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
     let (days, quota_minute) = (record_days(environment)?, quota_minute(environment)?);
     let (push, websocket) = (push_table(environment)?, websocket_url(environment)?);
+    let (webhook_reach, kms_key) = (webhook_reach(environment)?, kms_key(environment)?);
     let rules = sweep_rules(environment)?;
+    let secrets = SecretBox::new(clients.kms(), kms_key);
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
     let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs.clone(), ledger.clone());
@@ -58,6 +61,9 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
         images,
         uploads: UploadStore::new(clients.s3.clone(), bucket.clone()),
         image_probe: ImageProbe::new(clients.s3, bucket),
+        webhooks: WebhookTable::new(clients.dynamodb.clone(), push.clone()),
+        webhook_secrets: WebhookSecrets::new(secrets, push.clone()),
+        webhook_reach,
         push: PushTable::new(clients.dynamodb, push),
         websocket,
         days,

@@ -2,7 +2,7 @@
 
 use axum::http::Uri;
 use darkroom_core::error_code::Language;
-use darkroom_core::id::JobId;
+use darkroom_core::id::{DeliveryId, JobId};
 use darkroom_core::request::Violation;
 use darkroom_core::time::Timestamp;
 use darkroom_edge::Problem;
@@ -78,6 +78,17 @@ pub(crate) fn parse_job_cursor(text: &str) -> Option<(Timestamp, JobId)> {
     let decoded = String::from_utf8(BASE64URL_NOPAD.decode(text.as_bytes()).ok()?).ok()?;
     let (millis, id) = decoded.split_once('.')?;
     Some((Timestamp::from_millis(millis.parse().ok()?), JobId::parse(id).ok()?))
+}
+
+/// Where the next page of deliveries starts, opaque to callers.
+pub(crate) fn delivery_cursor(id: &DeliveryId) -> String {
+    BASE64URL_NOPAD.encode(id.as_str().as_bytes())
+}
+
+/// Reads a cursor that [`delivery_cursor`] made.
+pub(crate) fn parse_delivery_cursor(text: &str) -> Option<DeliveryId> {
+    let decoded = String::from_utf8(BASE64URL_NOPAD.decode(text.as_bytes()).ok()?).ok()?;
+    DeliveryId::parse(&decoded).ok()
 }
 
 /// Where the next page of entries starts, opaque to callers.

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use darkroom_aws::config::WebSocketUrl;
 use darkroom_aws::{
     ExportStore, ExportTable, ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable,
-    PushTable, StoreError, Sweep, UploadStore,
+    PushTable, StoreError, Sweep, UploadStore, WebhookSecrets, WebhookTable,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::settled::Days;
+use darkroom_core::webhook::Reach;
 use darkroom_edge::{Problem, method_not_allowed, not_found};
 
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
-use crate::{account, drafts, exports, health, jobs, metadata, overview, tickets, uploads};
+use crate::{account, drafts, exports, health, jobs, metadata, overview, tickets, uploads, webhooks};
 
 /// What the routes need.
 pub struct Api {
@@ -28,6 +29,9 @@ pub struct Api {
     pub(crate) image_probe: ImageProbe,
     pub(crate) push: PushTable,
     pub(crate) websocket: WebSocketUrl,
+    pub(crate) webhooks: WebhookTable,
+    pub(crate) webhook_secrets: WebhookSecrets,
+    pub(crate) webhook_reach: Reach,
     pub(crate) views: JobViews,
     pub(crate) health: HealthCache,
     pub(crate) overview: OverviewCache,
@@ -56,6 +60,12 @@ pub fn router(api: Api) -> Router {
         .route("/v1/models", get(account::models))
         .route("/v1/queue", get(overview::queue))
         .route("/v1/ws-tickets", post(tickets::issue))
+        .route("/v1/webhooks", get(webhooks::list).post(webhooks::make))
+        .route("/v1/webhooks/{id}", delete(webhooks::delete))
+        .route("/v1/webhooks/{id}/rotate", post(webhooks::rotate))
+        .route("/v1/webhooks/{id}/enable", post(webhooks::enable))
+        .route("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries))
+        .route("/v1/webhooks/{id}/deliveries/{delivery}/resend", post(webhooks::resend))
         .route("/health", get(health::health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

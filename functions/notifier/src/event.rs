@@ -10,18 +10,28 @@ use serde_json::Value;
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub enum Event {
-    /// Records of the jobs table changed.
-    Changes(Changes),
+    /// Records of the jobs table changed, or deliveries are to be called for.
+    Records(Records),
     /// A client connects, speaks or has gone.
     Socket(SocketEvent),
 }
 
-/// A batch of a DynamoDB stream (AWS Lambda developer guide, "Using Lambda with DynamoDB"). Records stay as they are: one
-/// that cannot be read fails alone.
+/// A batch of a DynamoDB stream or of a queue (AWS Lambda developer guide, "Using Lambda with DynamoDB", "Using Lambda with
+/// SQS"). Records stay as they are: one that cannot be read fails alone.
 #[derive(Deserialize)]
-pub struct Changes {
+pub struct Records {
     #[serde(rename = "Records")]
     pub(crate) records: Vec<Value>,
+}
+
+impl Records {
+    /// Whether they are messages of a queue. A batch comes from one source.
+    pub(crate) fn are_messages(&self) -> bool {
+        self.records
+            .first()
+            .and_then(|record| record.get("eventSource"))
+            .is_some_and(|source| source == "aws:sqs")
+    }
 }
 
 /// An event of a WebSocket API (API Gateway developer guide, "Set up a WebSocket API integration request").
@@ -81,8 +91,12 @@ mod tests {
     fn events_are_told_apart_by_their_shape() {
         let of = |event: Value| serde_json::from_value::<Event>(event);
         assert!(
-            matches!(of(json!({"Records": [7, null, {}]})), Ok(Event::Changes(changes)) if changes.records.len() == 3)
+            matches!(of(json!({"Records": [7, null, {}]})), Ok(Event::Records(records)) if records.records.len() == 3)
         );
+        for (source, are_messages) in [("aws:sqs", true), ("aws:dynamodb", false), ("", false)] {
+            let event = of(json!({"Records": [{"eventSource": source}]}));
+            assert!(matches!(event, Ok(Event::Records(records)) if records.are_messages() == are_messages));
+        }
         for (word, event_type) in [
             ("CONNECT", EventType::Connect),
             ("MESSAGE", EventType::Message),

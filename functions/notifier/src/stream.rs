@@ -1,36 +1,45 @@
 //! Changes of the jobs table, told to those whose jobs they are.
 //!
-//! A change is only a wake-up: what is told is the record as it is when it is read, after the change. So a change that is
-//! handled again tells nothing that is older than what was told before, and one that comes late tells what is new.
+//! For connections a change is only a wake-up: what is told is the record as it is when it is read, after the change. So a
+//! change that is handled again tells nothing that is older than what was told before, and one that comes late tells what is
+//! new. For webhooks it is what has happened: each change is announced, as it was.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use darkroom_aws::{StoreError, now};
+use darkroom_aws::{StoreError, job_of_image, now};
 use darkroom_core::id::{JobId, UserId};
-use darkroom_core::job::Job;
+use darkroom_core::job::{Job, Status};
+use darkroom_core::limits::PUSH_AGE_MAX;
 use darkroom_core::push::{Connection, job_updated};
+use darkroom_core::time::Timestamp;
+use darkroom_core::webhook::EventKind;
 use lambda_runtime::Error;
 use serde_json::{Value, json};
 
 use crate::Notifier;
-use crate::event::Changes;
+use crate::announce::Announcement;
 use crate::tell::{Told, side_by_side};
 
 /// A change of a job's record.
-#[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
     job: JobId,
     user: UserId,
     /// Its place in the stream: what a failure is reported by.
     sequence_number: String,
+    /// When it was written, in whole seconds.
+    changed_at: Timestamp,
+    /// What it is for webhooks.
+    announcement: Option<Announcement>,
 }
 
 impl Change {
-    /// Reads a record of the stream. `Ok(None)` of what nobody is told: what lies beside a job's record, records that are
-    /// removed, and what is left of deleted jobs.
+    /// Reads a record of the stream. `Ok(None)` of what nobody is told: what is no job's record, records that are removed, and
+    /// what is left of deleted jobs.
     fn read(record: &Value) -> Result<Option<Self>, &'static str> {
         let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
-        let is_record = text("/dynamodb/Keys/sk/S").ok_or("no sort key")? == "JOB";
+        let is_jobs = text("/dynamodb/Keys/pk/S").ok_or("no key")?.starts_with("job_");
+        let is_record = text("/dynamodb/Keys/sk/S").ok_or("no sort key")? == "JOB" && is_jobs;
         let is_written = matches!(text("/eventName").ok_or("no event name")?, "INSERT" | "MODIFY");
         if !is_record || !is_written {
             return Ok(None);
@@ -38,7 +47,11 @@ impl Change {
         if text("/dynamodb/NewImage/status/S").ok_or("no status")? == "deleted" {
             return Ok(None);
         }
+        let changed_at = record.pointer("/dynamodb/ApproximateCreationDateTime").and_then(seconds);
+        let changed_at = changed_at.ok_or("no time")?;
         Ok(Some(Self {
+            announcement: announcement(record, changed_at),
+            changed_at,
             job: text("/dynamodb/Keys/pk/S").and_then(|id| JobId::parse(id).ok()).ok_or("no job's id")?,
             user: text("/dynamodb/NewImage/user/S")
                 .and_then(|user| UserId::parse(user).ok())
@@ -48,30 +61,61 @@ impl Change {
     }
 }
 
-/// The changed jobs, each once with its last place in the stream, by user. What cannot be read is logged and left out:
-/// handled again, it could not be read either.
-fn by_user(changes: &Changes) -> BTreeMap<UserId, BTreeMap<JobId, String>> {
-    let mut users: BTreeMap<UserId, BTreeMap<JobId, String>> = BTreeMap::new();
-    for record in &changes.records {
-        match Change::read(record) {
-            Ok(Some(change)) => {
-                users.entry(change.user).or_default().insert(change.job, change.sequence_number);
-            }
-            Ok(None) => {}
-            Err(problem) => tracing::error!(problem, "a change cannot be read, and is told to nobody"),
+/// A point in time that the stream tells in seconds, perhaps with a fraction.
+fn seconds(value: &Value) -> Option<Timestamp> {
+    let seconds = value.as_f64().filter(|seconds| seconds.is_finite() && *seconds >= 0.0)?;
+    Some(Timestamp::EPOCH.plus(Duration::try_from_secs_f64(seconds).ok()?))
+}
+
+/// What webhooks are told of a change; `None` of most. A record that this release cannot read is logged: what it was is not known.
+fn announcement(record: &Value, written_at: Timestamp) -> Option<Announcement> {
+    let status = |image: &str| record.pointer(&format!("/dynamodb/{image}/status/S")).and_then(Value::as_str);
+    let event = EventKind::of(Status::parse(status("OldImage")?)?, Status::parse(status("NewImage")?)?)?;
+    match job_of_image(record.pointer("/dynamodb/NewImage")?) {
+        Ok(job) => Some(Announcement::new(event, job, written_at)),
+        Err(problem) => {
+            tracing::error!(problem, "a changed job cannot be read, and no webhook is told of it");
+            None
         }
+    }
+}
+
+/// What can be read of these records. What cannot is logged and left out: handled again, it could not be read either.
+fn changes(records: &[Value]) -> Vec<Change> {
+    let read = records.iter().filter_map(|record| match Change::read(record) {
+        Ok(change) => change,
+        Err(problem) => {
+            tracing::error!(problem, "a change cannot be read, and is told to nobody");
+            None
+        }
+    });
+    read.collect()
+}
+
+/// The changed jobs, each once with its last place in the stream, by user.
+fn by_user(changes: Vec<Change>) -> BTreeMap<UserId, BTreeMap<JobId, String>> {
+    let mut users: BTreeMap<UserId, BTreeMap<JobId, String>> = BTreeMap::new();
+    for change in changes {
+        users.entry(change.user).or_default().insert(change.job, change.sequence_number);
     }
     users
 }
 
 impl Notifier {
-    /// Tells each change to the connections of its job's owner, and names those that have to come again: what the gateway
-    /// could neither tell nor end a connection for. A connection that fails alone is ended and fails nobody else.
+    /// Announces the changes to webhooks, tells each that is young to the connections of its job's owner, and names those that
+    /// have to come again: what the gateway could neither tell nor end a connection for. A connection that fails alone is ended
+    /// and fails nobody else.
     ///
     /// # Errors
-    /// When a store does not answer: then all of them come again.
-    pub(crate) async fn tell_changes(&self, changes: Changes) -> Result<Value, Error> {
-        let mut users = by_user(&changes);
+    /// When a store does not answer: then all of them come again, for as long as the stream keeps them.
+    pub(crate) async fn tell_changes(&self, records: &[Value]) -> Result<Value, Error> {
+        let mut changes = changes(records);
+        let announcements = changes.iter_mut().filter_map(|change| change.announcement.take()).collect();
+        self.announce(announcements).await?;
+        // No connection waits for an older one: whoever is connected has synchronised since.
+        let at = now();
+        changes.retain(|change| at.since(change.changed_at) < PUSH_AGE_MAX);
+        let mut users = by_user(changes);
         let failed = self.tell_users(&mut users).await?;
         let failures: Vec<_> = failed.iter().map(|number| json!({"itemIdentifier": number})).collect();
         Ok(json!({"batchItemFailures": failures}))
@@ -133,6 +177,7 @@ mod tests {
                 "Keys": {"pk": {"S": id(letter)}, "sk": {"S": "JOB"}},
                 "NewImage": {"user": {"S": "alice"}, "status": {"S": "pending"}},
                 "SequenceNumber": number,
+                "ApproximateCreationDateTime": 1_800_000_000,
             },
         })
     }
@@ -147,42 +192,43 @@ mod tests {
 
     #[test]
     fn a_record_that_cannot_be_read_fails_alone() {
-        let changes = Changes {
-            records: vec![
-                json!(7),
-                record("a", "1"),
-                with("/dynamodb/Keys/pk/S", json!("job_x")),
-                json!({}),
-                record("b", "2"),
-            ],
-        };
-        let users = by_user(&changes);
+        let records = [
+            json!(7),
+            record("a", "1"),
+            with("/dynamodb/Keys/pk/S", json!("job_x")),
+            json!({}),
+            record("b", "2"),
+        ];
+        let users = by_user(changes(&records));
         assert_eq!(users.values().flat_map(BTreeMap::values).collect::<Vec<_>>(), ["1", "2"]);
     }
 
     #[test]
     fn a_job_is_told_once_for_all_its_changes_of_a_batch() {
-        let changes = Changes { records: vec![record("a", "1"), record("b", "2"), record("a", "3")] };
-        let users = by_user(&changes);
+        let users = by_user(changes(&[record("a", "1"), record("b", "2"), record("a", "3")]));
         assert_eq!(users.len(), 1);
         assert_eq!(users.values().flat_map(BTreeMap::values).collect::<Vec<_>>(), ["3", "2"]);
     }
 
     #[test]
-    fn what_lies_beside_a_record_is_removed_or_deleted_is_told_to_nobody() {
+    fn what_lies_beside_a_record_is_removed_deleted_or_no_job_is_told_to_nobody() {
+        let batch = format!("bat_{}", "a".repeat(52));
         for (pointer, value) in [
+            ("/dynamodb/Keys/pk/S", json!(batch)),
             ("/dynamodb/Keys/sk/S", json!("META")),
             ("/dynamodb/Keys/sk/S", json!("BODY")),
             ("/eventName", json!("REMOVE")),
             ("/dynamodb/NewImage/status/S", json!("deleted")),
         ] {
-            assert_eq!(Change::read(&with(pointer, value.clone())), Ok(None), "{pointer} {value}");
+            assert!(matches!(Change::read(&with(pointer, value.clone())), Ok(None)), "{pointer} {value}");
         }
         assert!(matches!(Change::read(&with("/eventName", json!("INSERT"))), Ok(Some(_))));
         for (pointer, value) in [
             ("/dynamodb/NewImage/user/S", json!("")),
             ("/dynamodb/NewImage", Value::Null),
             ("/dynamodb/SequenceNumber", json!(7)),
+            ("/dynamodb/ApproximateCreationDateTime", json!("soon")),
+            ("/dynamodb/ApproximateCreationDateTime", json!(-1)),
             ("/eventName", Value::Null),
         ] {
             assert!(Change::read(&with(pointer, value.clone())).is_err(), "{pointer} {value}");

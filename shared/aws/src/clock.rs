@@ -4,7 +4,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use darkroom_core::clock_offset::{ClockOffset, Told};
-use darkroom_core::id::Stamp;
+use darkroom_core::id::{Stamp, WebhookId};
 use darkroom_core::push::ConnectTicket;
 use darkroom_core::time::Timestamp;
 
@@ -123,6 +123,11 @@ pub fn random_stamp() -> Stamp {
 /// A fresh ticket: 256 random bits.
 pub fn random_ticket() -> ConnectTicket {
     ConnectTicket::from_random(random_bytes())
+}
+
+/// A fresh id of an endpoint.
+pub fn random_webhook_id() -> WebhookId {
+    WebhookId::from_random(random_bytes())
 }
 
 /// A uniform number in 0..1, for jitter.

@@ -9,6 +9,7 @@ use darkroom_core::model::ProviderName;
 use darkroom_core::push::ConnectTicket;
 use darkroom_core::settled::Days;
 use darkroom_core::sweep::Rules;
+use darkroom_core::webhook::Reach;
 use thiserror::Error;
 
 /// A setting that is missing or wrong.
@@ -146,7 +147,7 @@ impl Tables {
 /// # Errors
 /// Names the variable when it is missing or no URL.
 pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
-    url_of_queue(environment, "DARKROOM_QUEUE_URL")
+    a_queue_url(environment, "DARKROOM_QUEUE_URL")
 }
 
 /// The URL of the queue of what takes long.
@@ -154,10 +155,18 @@ pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
 /// # Errors
 /// Names the variable when it is missing or no URL.
 pub fn bulk_queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
-    url_of_queue(environment, "DARKROOM_BULK_QUEUE_URL")
+    a_queue_url(environment, "DARKROOM_BULK_QUEUE_URL")
 }
 
-fn url_of_queue(environment: &Environment<'_>, variable: &'static str) -> Result<String, ConfigError> {
+/// The URL of the webhooks' queue.
+///
+/// # Errors
+/// Names the variable when it is missing or no URL.
+pub fn webhook_queue(environment: &Environment<'_>) -> Result<String, ConfigError> {
+    a_queue_url(environment, "DARKROOM_WEBHOOK_QUEUE_URL")
+}
+
+fn a_queue_url(environment: &Environment<'_>, variable: &'static str) -> Result<String, ConfigError> {
     let url = environment.required(variable)?;
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(url);
@@ -182,6 +191,29 @@ pub fn image_bucket(environment: &Environment<'_>) -> Result<String, ConfigError
 /// Names the variable when it is missing.
 pub fn push_table(environment: &Environment<'_>) -> Result<String, ConfigError> {
     environment.required("DARKROOM_PUSH_TABLE")
+}
+
+/// Where webhooks' endpoints may be: on the public internet. `anywhere`, and without TLS, only where DynamoDB is not AWS's own:
+/// in an account it would let any user call the operator's network.
+///
+/// # Errors
+/// Names the variable when it is another word, or `anywhere` on AWS.
+pub fn webhook_reach(environment: &Environment<'_>) -> Result<Reach, ConfigError> {
+    let variable = "DARKROOM_WEBHOOK_REACH";
+    let is_local = environment.optional("AWS_ENDPOINT_URL_DYNAMODB").is_some();
+    match environment.optional(variable).as_deref() {
+        None | Some("public") => Ok(Reach::Public),
+        Some("anywhere") if is_local => Ok(Reach::Anywhere),
+        Some("anywhere") => Err(ConfigError {
+            variable,
+            problem:
+                "is \"anywhere\", which is for local systems alone: remove it, endpoints are public servers"
+                    .to_owned(),
+        }),
+        Some(other) => {
+            Err(ConfigError { variable, problem: format!("is {other:?}; it must be `public` or `anywhere`") })
+        }
+    }
 }
 
 /// Where the WebSocket API is.

@@ -96,7 +96,8 @@ impl BulkQueue {
     }
 }
 
-async fn send(
+/// Sends a message of a group, to be received after `delay` (whole seconds, rounded up, at most 900).
+pub(crate) async fn send(
     client: &Client,
     url: &str,
     body: String,

@@ -80,13 +80,13 @@ impl JobViews {
         self.view_with(job, position, Kept { long_prompt, metadata }).await
     }
 
-    /// What is shown beside each of these records, in their order.
+    /// What is shown beside each of these records, in their order. One may stand there twice, in two versions.
     pub async fn views(&self, jobs: &[Job]) -> Result<Vec<JobView>, StoreError> {
-        let mut kept = self.jobs.beside(jobs).await?;
+        let kept = self.jobs.beside(jobs).await?;
         let mut views = Vec::with_capacity(jobs.len());
         for job in jobs {
             let position = self.position(job).await?;
-            let kept = kept.remove(&job.id).unwrap_or_default();
+            let kept = kept.get(&job.id).cloned().unwrap_or_default();
             views.push(self.view_with(job, position, kept).await?);
         }
         Ok(views)

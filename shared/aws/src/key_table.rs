@@ -17,7 +17,7 @@ use crate::items::key::{
     KEY_PROJECTION, api_key, api_key_item, model, model_item, name, scope, scope_item, sealed_secret,
 };
 use crate::keys::{API_KEY_PARTITION, Key, MODEL_PARTITION, PK, SCOPE_PREFIX, scope_partition};
-use crate::secret_box::{Context, Opened, SecretBox};
+use crate::secret_box::{Context, Opened, Owner, SecretBox};
 
 /// The keys table.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ impl KeyTable {
 
     /// What a key's envelope is bound to.
     fn context<'a>(&'a self, key: &'a ApiKey) -> Context<'a> {
-        Context { table: &self.table, key: &key.id }
+        Context { table: &self.table, owner: Owner::Key(&key.id) }
     }
 
     /// Removes a key and its secret; [`KeyWrite::Refused`] when it is gone already.

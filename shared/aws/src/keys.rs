@@ -1,7 +1,9 @@
 //! Every key of every table, in one place.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use darkroom_core::id::{ConnectionId, ExportId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId};
+use darkroom_core::id::{
+    ConnectionId, DeliveryId, ExportId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId, WebhookId,
+};
 use darkroom_core::model::ProviderName;
 
 use crate::attributes::{Item, text};
@@ -52,6 +54,33 @@ pub(crate) enum Key<'a> {
     Connection(&'a ConnectionId),
     /// push. A user's connections. Written by notifier; mutable. `USER#<user>` / `CONNS`.
     Connections(&'a UserId),
+    /// push. A user's webhooks, with their sealed secrets. Written by api (its owner's wishes), notifier (what calls come to);
+    /// mutable. `HOOKS#<user>` / `ENDPOINTS`.
+    Endpoints(&'a UserId),
+    /// push. A message to one endpoint. Written by notifier, sweeper (when it is woken), api (when it is sent again); mutable.
+    /// `HOOKS#<user>` / `MSG#<webhook id>#<delivery id>`.
+    Delivery(&'a UserId, &'a WebhookId, &'a DeliveryId),
+}
+
+/// Prefix of the partitions of users' webhooks.
+pub(crate) const WEBHOOKS_PREFIX: &str = "HOOKS#";
+/// Prefix of deliveries' sort keys.
+const DELIVERY_PREFIX: &str = "MSG#";
+
+/// Partition of a user's webhooks.
+pub(crate) fn webhooks_partition(user: &UserId) -> String {
+    format!("{WEBHOOKS_PREFIX}{user}")
+}
+
+/// Prefix of the sort keys of an endpoint's deliveries.
+pub(crate) fn deliveries_of(endpoint: &WebhookId) -> String {
+    format!("{DELIVERY_PREFIX}{endpoint}#")
+}
+
+/// The endpoint and the delivery of a sort key.
+pub(crate) fn parse_delivery_key(sort_key: &str) -> Option<(WebhookId, DeliveryId)> {
+    let (endpoint, delivery) = sort_key.strip_prefix(DELIVERY_PREFIX)?.split_once('#')?;
+    Some((WebhookId::parse(endpoint).ok()?, DeliveryId::parse(delivery).ok()?))
 }
 
 /// Prefix of settle entries' sort keys.
@@ -98,6 +127,10 @@ impl Key<'_> {
             Self::ConnectTicket(hash) => (format!("TICKET#{hash}"), "TICKET".to_owned()),
             Self::Connection(id) => (format!("CONN#{id}"), "CONN".to_owned()),
             Self::Connections(user) => (format!("USER#{user}"), "CONNS".to_owned()),
+            Self::Endpoints(user) => (webhooks_partition(user), "ENDPOINTS".to_owned()),
+            Self::Delivery(user, endpoint, id) => {
+                (webhooks_partition(user), format!("{}{id}", deliveries_of(endpoint)))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The pool's secrets, sealed: an envelope per secret, under one KMS key.
+//! Secrets of the pool and of webhooks, sealed: an envelope per secret, under one KMS key.
 //!
 //! KMS makes a data key for each secret and hands it out twice: as plain text, which encrypts the secret here
 //! (AES-256-GCM, a random nonce of 96 bits) and is wiped, and encrypted under the KMS key, which is stored beside the
@@ -14,7 +14,7 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
-use darkroom_core::id::KeyId;
+use darkroom_core::id::{KeyId, UserId, WebhookId};
 use darkroom_core::key::Secret;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use thiserror::Error;
@@ -83,8 +83,17 @@ const ADD_AGAIN: &str = "remove the key and add it again (`darkroom keys remove`
 pub(crate) struct Context<'a> {
     /// The table that holds it.
     pub(crate) table: &'a str,
-    /// The key that it belongs to.
-    pub(crate) key: &'a KeyId,
+    /// What it belongs to.
+    pub(crate) owner: Owner<'a>,
+}
+
+/// What a secret belongs to.
+#[derive(Clone, Copy)]
+pub(crate) enum Owner<'a> {
+    /// A key of the pool.
+    Key(&'a KeyId),
+    /// A user's endpoint.
+    Webhook(&'a UserId, &'a WebhookId),
 }
 
 /// An envelope, as the key's item holds it.
@@ -170,13 +179,21 @@ fn unreadable_answer(operation: &'static str) -> StoreError {
 }
 
 impl Context<'_> {
-    fn parts(self) -> [(&'static str, String); 3] {
-        [("table", self.table.to_owned()), ("key_id", self.key.to_string()), ("version", SCHEME.to_string())]
+    fn parts(self) -> Vec<(&'static str, String)> {
+        let mut parts = vec![("table", self.table.to_owned())];
+        match self.owner {
+            Owner::Key(key) => parts.push(("key_id", key.to_string())),
+            Owner::Webhook(user, endpoint) => {
+                parts.extend([("user", user.to_string()), ("webhook", endpoint.to_string())]);
+            }
+        }
+        parts.push(("version", SCHEME.to_string()));
+        parts
     }
 
-    /// KMS's encryption context. It is no secret: CloudTrail logs it. The worker's policy names `table`.
+    /// KMS's encryption context. It is no secret: CloudTrail logs it. The policies name `table`.
     fn for_kms(self) -> HashMap<String, String> {
-        self.parts().map(|(name, value)| (name.to_owned(), value)).into()
+        self.parts().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Additional authenticated data: each value after its length, so that no two contexts have the same bytes.
@@ -241,18 +258,31 @@ mod tests {
     #[test]
     fn the_ciphertext_is_bound_to_table_key_and_scheme() {
         let (one, two) = (KeyId::derive("gemini", "one"), KeyId::derive("gemini", "two"));
-        let context = Context { table: "keys", key: &one };
+        let context = Context { table: "keys", owner: Owner::Key(&one) };
         let sealed = sealed(context);
         assert!(opens(&sealed, context));
-        assert!(!opens(&sealed, Context { key: &two, ..context }));
+        assert!(!opens(&sealed, Context { owner: Owner::Key(&two), ..context }));
         assert!(!opens(&sealed, Context { table: "other", ..context }));
         assert!(context.for_aead().ends_with(&SCHEME.to_string().into_bytes()));
     }
 
     #[test]
+    fn the_ciphertext_is_bound_to_user_and_endpoint() {
+        let users = ["alice", "bob"].map(|user| UserId::parse(user).unwrap());
+        let endpoints = [1, 2].map(|byte| WebhookId::from_random([byte; 16]));
+        let context = |user: usize, endpoint: usize| Context {
+            table: "push",
+            owner: Owner::Webhook(&users[user], &endpoints[endpoint]),
+        };
+        let sealed = sealed(context(0, 0));
+        let opened = [(0, 0), (0, 1), (1, 0)].map(|(user, endpoint)| opens(&sealed, context(user, endpoint)));
+        assert_eq!(opened, [true, false, false]);
+    }
+
+    #[test]
     fn each_part_of_the_context_has_its_length_before_it() {
         let key = KeyId::derive("gemini", "one");
-        let bytes = Context { table: "keys", key: &key }.for_aead();
+        let bytes = Context { table: "keys", owner: Owner::Key(&key) }.for_aead();
         let id = key.to_string();
         let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 4];
         expected.extend(b"keys");
@@ -265,7 +295,7 @@ mod tests {
     #[test]
     fn no_bit_of_ciphertext_or_nonce_can_be_altered_and_nothing_cut() {
         let key = KeyId::derive("gemini", "one");
-        let context = Context { table: "keys", key: &key };
+        let context = Context { table: "keys", owner: Owner::Key(&key) };
         let sound = sealed(context);
         assert_eq!(sound.ciphertext.len(), "AIza-secret".len() + 16);
         for bit in 0..sound.ciphertext.len() * 8 {

@@ -72,6 +72,10 @@ pub enum ErrorCode {
     WrongState,
     /// The job of this key was deleted.
     JobDeleted,
+    /// The caller has as many webhooks as one may have.
+    TooManyWebhooks,
+    /// Nothing is sent to a webhook that is disabled.
+    WebhookDisabled,
     /// A value is not valid.
     InvalidValue,
     /// The same key came with another request.
@@ -94,7 +98,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::MalformedJson,
         Self::UnknownField,
         Self::MissingIdempotencyKey,
@@ -106,6 +110,8 @@ impl ErrorCode {
         Self::InsufficientTokens,
         Self::WrongState,
         Self::JobDeleted,
+        Self::TooManyWebhooks,
+        Self::WebhookDisabled,
         Self::InvalidValue,
         Self::IdempotencyMismatch,
         Self::UnknownModel,
@@ -131,6 +137,8 @@ impl ErrorCode {
             Self::InsufficientTokens => "insufficient_tokens",
             Self::WrongState => "wrong_state",
             Self::JobDeleted => "job_deleted",
+            Self::TooManyWebhooks => "too_many_webhooks",
+            Self::WebhookDisabled => "webhook_disabled",
             Self::InvalidValue => "invalid_value",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::UnknownModel => "unknown_model",
@@ -151,7 +159,7 @@ impl ErrorCode {
             Self::InsufficientTokens => 402,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::WrongState | Self::JobDeleted => 409,
+            Self::WrongState | Self::JobDeleted | Self::TooManyWebhooks | Self::WebhookDisabled => 409,
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::InvalidValue | Self::IdempotencyMismatch | Self::UnknownModel | Self::ModelRetired => 422,
@@ -210,6 +218,10 @@ impl ErrorCode {
             (Self::WrongState, Language::Tr) => "İşin durumu buna izin vermiyor",
             (Self::JobDeleted, Language::En) => "The job of this request was deleted",
             (Self::JobDeleted, Language::Tr) => "Bu isteğin işi silindi",
+            (Self::TooManyWebhooks, Language::En) => "You have as many webhooks as you may have",
+            (Self::TooManyWebhooks, Language::Tr) => "En fazla sayıda web kancanız var",
+            (Self::WebhookDisabled, Language::En) => "The webhook is disabled",
+            (Self::WebhookDisabled, Language::Tr) => "Web kancası devre dışı",
             (Self::InvalidValue, Language::En) => "A value is not valid",
             (Self::InvalidValue, Language::Tr) => "Bir değer geçersiz",
             (Self::IdempotencyMismatch, Language::En) => "This Idempotency-Key was used for another request",
@@ -266,6 +278,10 @@ impl ErrorCode {
             (Self::WrongState, Language::Tr) => "Durumunu görmek için işi okuyun.",
             (Self::JobDeleted, Language::En) => "Use a new Idempotency-Key for a new image.",
             (Self::JobDeleted, Language::Tr) => "Yeni bir görsel için yeni bir Idempotency-Key kullanın.",
+            (Self::TooManyWebhooks, Language::En) => "Delete one that you no longer need, then try again.",
+            (Self::TooManyWebhooks, Language::Tr) => "Artık gerekmeyen birini silin, sonra yeniden deneyin.",
+            (Self::WebhookDisabled, Language::En) => "Enable it, then have the delivery sent again.",
+            (Self::WebhookDisabled, Language::Tr) => "Etkinleştirin, sonra gönderimi yeniden isteyin.",
             (Self::InvalidValue, Language::En) => "Correct the values listed under errors.",
             (Self::InvalidValue, Language::Tr) => "errors altında listelenen değerleri düzeltin.",
             (Self::IdempotencyMismatch, Language::En) => "Use a new Idempotency-Key for a new request.",

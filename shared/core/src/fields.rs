@@ -100,6 +100,25 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// Texts, so many from the least to the most. An absent field and `null` are the same.
+    pub(crate) fn optional_texts<T>(
+        &mut self,
+        field: &str,
+        (least, most): (usize, usize),
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let entries = match self.object.get(field) {
+            None | Some(Value::Null) => return None,
+            Some(Value::Array(entries)) if (least..=most).contains(&entries.len()) => entries,
+            Some(_) => return self.wrong_type(field, &format!("a list of {least} to {most} strings")),
+        };
+        let parsed: Result<Vec<_>, _> = entries
+            .iter()
+            .map(|entry| entry.as_str().ok_or_else(|| "each must be a string".to_owned()).and_then(&parse))
+            .collect();
+        parsed.map_err(|reason| self.violation(field, reason, false)).ok()
+    }
+
     /// A whole number within bounds that must be there.
     pub(crate) fn required_number(&mut self, field: &str, bounds: (u64, u64)) -> Option<u64> {
         match self.object.get(field) {

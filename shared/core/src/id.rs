@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use data_encoding::BASE32_NOPAD;
+use data_encoding::{BASE32_NOPAD, BASE32HEX_NOPAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -35,6 +35,12 @@ pub enum IdError {
         "a name is 1 to 64 characters a-z, A-Z, 0-9, dot, dash and underscore, and starts with a letter or digit"
     )]
     Name,
+    /// A webhook's id is `whk_` and 26 characters of base32.
+    #[error("a webhook id is whk_ followed by 26 characters a-z and 2-7")]
+    WebhookId,
+    /// A delivery's id is `msg_` and 42 characters of base32hex.
+    #[error("a delivery id is msg_ followed by 42 characters 0-9 and a-v")]
+    DeliveryId,
     /// What API Gateway calls a connection.
     #[error("a connection id is 1 to 128 printable ASCII characters without spaces")]
     ConnectionId,
@@ -155,6 +161,57 @@ impl ExportId {
     pub fn derive(user: &UserId, key: &IdempotencyKey) -> Self {
         Self(format!("exp_{}", base32(&digest(&["export", user.as_str(), key.as_str()]))))
     }
+}
+
+text_id!(
+    /// An endpoint's id: random, and no secret.
+    WebhookId, IdError::WebhookId, |text| is_base32(text, "whk_", 26)
+);
+text_id!(
+    /// A delivery's id, which its receiver sees as `webhook-id` (see [`DeliveryId::derive`]). Those of later changes are greater.
+    DeliveryId, IdError::DeliveryId, |text| delivery_bytes(text).is_some()
+);
+
+impl WebhookId {
+    /// The id of these random bytes.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(format!("whk_{}", base32(&bytes)))
+    }
+}
+
+impl DeliveryId {
+    /// The id of what an endpoint is told of a job's change to this version: the same however often the change is read.
+    /// `msg_` + base32hex of 48 bits of the change's milliseconds and 160 bits of the hash of endpoint, job and version.
+    pub fn derive(endpoint: &WebhookId, job: &Ticket, version: u64, changed_at: Timestamp) -> Self {
+        let hash = digest(&["webhook", endpoint.as_str(), job.as_str(), &version.to_string()]);
+        let [_, _, time @ ..] = changed_at.as_millis().to_be_bytes();
+        let mut bytes = [0; DELIVERY_BYTES];
+        for (byte, value) in bytes.iter_mut().zip(time.into_iter().chain(hash)) {
+            *byte = value;
+        }
+        Self(format!("msg_{}", BASE32HEX_NOPAD.encode(&bytes).to_ascii_lowercase()))
+    }
+
+    /// When what it tells of happened.
+    pub fn changed_at(&self) -> Timestamp {
+        let bytes = delivery_bytes(&self.0).unwrap_or_default();
+        Timestamp::from_millis(bytes.iter().take(6).fold(0, |time, byte| (time << 8) | u64::from(*byte)))
+    }
+
+    /// A number that belongs to this delivery alone: the shard of its index.
+    pub fn number(&self) -> u64 {
+        first_u64(&digest(&["number", &self.0]))
+    }
+}
+
+const DELIVERY_BYTES: usize = 26;
+
+/// The bytes of a delivery's id. In base32hex the order of texts is that of the bytes.
+fn delivery_bytes(text: &str) -> Option<[u8; DELIVERY_BYTES]> {
+    let rest = text.strip_prefix("msg_")?;
+    let is_lower = rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'v'));
+    let bytes = BASE32HEX_NOPAD.decode(rest.to_ascii_uppercase().as_bytes()).ok()?;
+    is_lower.then_some(bytes)?.try_into().ok()
 }
 
 impl UploadId {
@@ -368,6 +425,33 @@ mod tests {
         assert_eq!(folders.len(), 5);
         assert!(folders.iter().all(|folder| is_base32(folder, "", 26)));
         assert_ne!(folder("alice"), UserId::parse("alice").unwrap().fair_group());
+    }
+
+    #[test]
+    fn deliveries_sort_by_time_and_are_one_for_each_endpoint_job_and_version() {
+        let job = JobId::derive(&UserId::parse("u").unwrap(), &IdempotencyKey::parse("k").unwrap());
+        let at = Timestamp::from_millis;
+        let (ticket, other) = (Ticket::new(at(1), &job), Ticket::new(at(2), &job));
+        let [one, two] = [1, 2].map(|byte| WebhookId::from_random([byte; 16]));
+        let id = DeliveryId::derive(&one, &ticket, 7, at(1_800_000_000_000));
+        assert_eq!(id, DeliveryId::derive(&one, &ticket, 7, at(1_800_000_000_000)));
+        assert_eq!(
+            (id.changed_at(), DeliveryId::parse(id.as_str())),
+            (at(1_800_000_000_000), Ok(id.clone()))
+        );
+        let others = [
+            DeliveryId::derive(&two, &ticket, 7, at(1_800_000_000_000)),
+            DeliveryId::derive(&one, &other, 7, at(1_800_000_000_000)),
+            DeliveryId::derive(&one, &ticket, 8, at(1_800_000_000_000)),
+        ];
+        assert!(others.iter().all(|other| *other != id));
+        for later in [1_800_000_000_001, 1_800_000_000_256, 1_900_000_000_000] {
+            assert!(id < DeliveryId::derive(&one, &ticket, 7, at(later)), "{later}");
+        }
+        let short = &id.as_str()[..45];
+        for text in ["msg_", short, &format!("{id}0"), &id.as_str().to_uppercase(), &format!("{short}z")] {
+            assert_eq!(DeliveryId::parse(text), Err(IdError::DeliveryId), "{text}");
+        }
     }
 
     #[test]

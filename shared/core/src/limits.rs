@@ -165,8 +165,39 @@ pub const PUSHES_AT_ONCE: usize = 32;
 pub const PUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// The notifier's time-out (template): a full batch of changes, of users with all their connections, some of which hang.
 pub const NOTIFIER_TIMEOUT: Duration = Duration::from_secs(60);
-/// A change that could not be told for this long is not told any more (template): what its client sees next is newer.
-pub const CHANGE_AGE_MAX: Duration = Duration::from_secs(300);
+/// A change that connections could not be told for this long is not told them any more: what their clients see next is newer.
+pub const PUSH_AGE_MAX: Duration = Duration::from_secs(60);
+/// A change is handled until its webhooks' messages are put: for as long as the stream keeps it (template).
+pub const CHANGE_AGE_MAX: Duration = Duration::from_secs(86_400);
+/// Tries of a change (template): the most that Lambda takes. Its age is the bound.
+pub const CHANGE_TRIES_MAX: u32 = 10_000;
+
+/// Endpoints of one user: their records are one item, and each change is told to all of them.
+pub const WEBHOOKS_MAX: usize = 10;
+/// Secrets of an endpoint that sign at the same time: a rotation whose answer was lost is made again, and must not silence a
+/// receiver that still has an earlier one.
+pub const WEBHOOK_SECRETS_MAX: usize = 4;
+/// An endpoint's earlier secret signs beside the new one for this long.
+pub const WEBHOOK_ROTATION: Duration = Duration::from_secs(86_400);
+/// An endpoint that nothing has arrived at for this long is disabled.
+pub const WEBHOOK_FAILING_MAX: Duration = Duration::from_secs(5 * 86_400);
+/// One call: name look-up, connection, TLS, sending and the answer.
+pub const WEBHOOK_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer is read this far.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// And so much of it is kept for the delivery log.
+pub const WEBHOOK_ANSWER_BYTES_KEPT: usize = 1_024;
+/// A delivery that was put is due after this, unless its call has been noted.
+pub const WEBHOOK_LOOK: Duration = Duration::from_secs(60);
+/// One that was woken is due again after this, unless its call has been noted: longer, so that a queue that is behind is not
+/// filled with the same deliveries again.
+pub const WEBHOOK_WAKE: Duration = Duration::from_secs(300);
+/// A delivery is kept for so long after its change, or after it was sent again: for the log, and to be sent again.
+pub const DELIVERY_LIFE: Duration = Duration::from_secs(7 * 86_400);
+/// Shards of the index of due deliveries: 4 × 1,000 writes per second, and a message makes three at least.
+pub const DELIVERY_SHARDS: u64 = 4;
+/// The webhooks' queue's visibility time-out (template): six times the notifier's.
+pub const WEBHOOK_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(360);
 
 /// Days that one export may span, the first and the last included.
 pub const EXPORT_DAYS_MAX: i32 = 365;
@@ -213,6 +244,24 @@ const _: () = {
         "a client has time to ask before it is cut off"
     );
     assert!(NOTIFIER_TIMEOUT.as_secs() < CHANGE_AGE_MAX.as_secs(), "a batch that timed out is tried again");
+    assert!(
+        WEBHOOK_CALL_TIMEOUT.as_secs() * 3 <= NOTIFIER_TIMEOUT.as_secs(),
+        "a batch of calls, side by side, ends within its invocation with its reads and notes"
+    );
+    assert!(
+        WEBHOOK_CALL_TIMEOUT.as_secs() * 3 <= WEBHOOK_LOOK.as_secs(),
+        "a call is noted before it is looked for"
+    );
+    assert!(WEBHOOK_LOOK.as_secs() <= WEBHOOK_WAKE.as_secs(), "the longer it waits, the rarer it is woken");
+    assert!(
+        WEBHOOK_VISIBILITY_TIMEOUT.as_secs() >= 6 * NOTIFIER_TIMEOUT.as_secs(),
+        "AWS: visibility at least six times the function's time-out"
+    );
+    assert!(PUSH_AGE_MAX.as_secs() <= CHANGE_AGE_MAX.as_secs(), "what is told is handled");
+    assert!(
+        WEBHOOK_FAILING_MAX.as_secs() < DELIVERY_LIFE.as_secs(),
+        "what disabled an endpoint stands in its log"
+    );
     assert!(SYNC_JOBS_MAX * 59 < 32 * 1024, "a sync that names as many jobs as it may fits in a frame");
     assert!(
         SLOT_WAIT_MAX.as_secs() + CALL_TIMEOUT.as_secs() + AFTER_CALL.as_secs() <= WORKER_TIMEOUT.as_secs(),

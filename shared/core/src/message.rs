@@ -43,8 +43,8 @@ pub struct JobMessage {
 }
 
 #[derive(Deserialize)]
-struct Versioned {
-    v: u32,
+pub(crate) struct Versioned {
+    pub(crate) v: u32,
     probe_key: Option<serde::de::IgnoredAny>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{Environment, Tables as Names, kms_key, push_table};
-use darkroom_aws::{JobTable, KeyTable, LedgerTable, PushTable, SecretBox};
+use darkroom_aws::{JobTable, KeyTable, LedgerTable, PushTable, SecretBox, WebhookTable};
 
 use super::call::Call;
 use super::clause::Clause;
@@ -26,7 +26,9 @@ pub struct Writes {
     pub keys: KeyTable,
     /// Connections and tickets.
     pub push: PushTable,
-    /// The name of that table.
+    /// Webhooks and their deliveries.
+    pub webhooks: WebhookTable,
+    /// The name of both's table.
     pub push_name: String,
     /// Seals secrets.
     pub secrets: SecretBox,
@@ -64,6 +66,7 @@ impl Writes {
         Ok(Self {
             jobs: JobTable::new(clients.dynamodb.clone(), names.jobs.clone(), ledger.clone()),
             keys: KeyTable::new(clients.dynamodb.clone(), names.keys.clone()),
+            webhooks: WebhookTable::new(clients.dynamodb.clone(), push_name.clone()),
             push: PushTable::new(clients.dynamodb.clone(), push_name.clone()),
             push_name,
             secrets: SecretBox::new(clients.kms(), kms_key),

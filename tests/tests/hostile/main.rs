@@ -27,7 +27,7 @@ use std::sync::{PoisonError, RwLock};
 
 use darkroom_tests::hostile::{
     FORGE_ANSWER, GEMINI_ANSWER, IMAGE, LIST_QUERY, METADATA_PATCH, OPENAI_ANSWER, QUEUE_MESSAGE,
-    SUBMIT_BODY, TARGETS, Target, UPLOAD_BODY, Verdict,
+    SUBMIT_BODY, TARGETS, Target, UPLOAD_BODY, Verdict, WEBHOOK_BODY,
 };
 use peak_alloc::PeakAlloc;
 
@@ -146,6 +146,11 @@ fn mutations_of_metadata_patch() {
 #[test]
 fn mutations_of_upload_body() {
     mutations(UPLOAD_BODY, 0..3_000);
+}
+
+#[test]
+fn mutations_of_webhook_body() {
+    mutations(WEBHOOK_BODY, 0..3_000);
 }
 
 #[test]

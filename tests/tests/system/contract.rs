@@ -8,6 +8,7 @@
 mod answers;
 mod routers;
 mod settled;
+mod webhooks;
 
 use std::collections::BTreeSet;
 
@@ -19,10 +20,14 @@ use darkroom_core::job_error::JobErrorCode;
 use darkroom_core::ledger::Settlement;
 use darkroom_core::limits::{
     DEADLINE, DEADLINE_MIN, IMAGE_BYTES_MAX, IMAGE_SIDE_MAX, PROMPT_CHARS_MAX, REFERENCE_BYTES_MAX,
+    WEBHOOK_ANSWER_BYTES_KEPT, WEBHOOKS_MAX,
 };
 use darkroom_core::model::ProviderName;
 use darkroom_core::request::{AspectRatio, ImageSize};
 use darkroom_core::upload::UploadKind;
+use darkroom_core::webhook::{EventKind, WEBHOOK_URL_CHARS_MAX};
+use darkroom_core::webhook_delivery::{Standing, Unanswered};
+use darkroom_core::webhook_endpoint::DisabledReason;
 use darkroom_tests::openapi::Document;
 use darkroom_tests::stores::stack;
 use serde_json::{Value, json};
@@ -104,6 +109,10 @@ fn the_words_are_those_of_the_core() {
         ("ExportRequest/properties/group_by/enum", all(GroupBy::ALL, GroupBy::as_str)),
         ("Export/properties/group_by/enum", all(GroupBy::ALL, GroupBy::as_str)),
         ("ExportError/properties/code/enum", all(ExportFailure::ALL, ExportFailure::as_str)),
+        ("EventKind/enum", set(EventKind::ALL.map(EventKind::as_str))),
+        ("Webhook/properties/disabled_reason/enum", set(DisabledReason::ALL.map(DisabledReason::as_str))),
+        ("Delivery/properties/status/enum", set(Standing::WORDS)),
+        ("LastTry/properties/failure/enum", set(Unanswered::ALL.map(Unanswered::as_str))),
     ] {
         assert_eq!(words(&document, &format!("{schemas}/{pointer}")), wanted, "{pointer}");
     }
@@ -119,6 +128,10 @@ fn the_bounds_are_those_of_the_core() {
         ("Image/properties/bytes/maximum", IMAGE_BYTES_MAX as u64),
         ("Reference/properties/bytes/maximum", REFERENCE_BYTES_MAX),
         ("UploadRequest/properties/bytes/maximum", REFERENCE_BYTES_MAX),
+        ("WebhookRequest/properties/url/maxLength", WEBHOOK_URL_CHARS_MAX as u64),
+        ("WebhookRequest/properties/events/maxItems", EventKind::ALL.len() as u64),
+        ("WebhookList/properties/webhooks/maxItems", WEBHOOKS_MAX as u64),
+        ("LastTry/properties/answer/maxLength", WEBHOOK_ANSWER_BYTES_KEPT as u64),
         ("Image/properties/width/maximum", u64::from(IMAGE_SIDE_MAX)),
         ("Image/properties/height/maximum", u64::from(IMAGE_SIDE_MAX)),
     ] {

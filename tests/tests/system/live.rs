@@ -9,7 +9,7 @@ use std::time::Duration;
 use darkroom_aws::{PushTable, now, random_ticket};
 use darkroom_core::error_code::Language;
 use darkroom_core::id::{ConnectionId, UserId};
-use darkroom_core::limits::{CONNECT_TIMEOUT, CONNECTIONS_MAX, TICKET_LIFE};
+use darkroom_core::limits::{CONNECT_TIMEOUT, CONNECTIONS_MAX, PUSH_AGE_MAX, TICKET_LIFE};
 use darkroom_core::push::Connection;
 use darkroom_tests::stack::{PATIENCE, TestStack};
 use darkroom_tests::watcher::{Refused, Watcher, ticket_url};
@@ -426,20 +426,24 @@ async fn changes_that_nobody_could_be_told_are_named() -> anyhow::Result<()> {
     let of_alice = submit(&stack, "alice", "k", json!({"prompt": "x"})).await?;
     let of_bob = submit(&stack, "bob", "k", json!({"prompt": "x"})).await?;
     ghost(&stack, "alice", "unreachable", Duration::ZERO).await?;
-    let record = |job: &str, user: &str, number: &str| {
+    let record = |job: &str, user: &str, number: &str, age: Duration| {
         json!({"eventName": "MODIFY", "dynamodb": {
             "Keys": {"pk": {"S": job}, "sk": {"S": "JOB"}},
             "NewImage": {"user": {"S": user}, "status": {"S": "pending"}},
             "SequenceNumber": number,
+            "ApproximateCreationDateTime": now().minus(age).as_seconds(),
         }})
     };
+    let (young, old) = (Duration::ZERO, PUSH_AGE_MAX + Duration::from_secs(1));
+    let too_old = submit(&stack, "alice", "too old", json!({"prompt": "x"})).await?;
     let event = json!({"Records": [
-        record(&of_bob, "bob", "1"), "no record", record(&of_alice, "alice", "2"), record(&of_alice, "bob", "3"),
+        record(&of_bob, "bob", "1", young), "no record", record(&of_alice, "alice", "2", young),
+        record(&of_alice, "bob", "3", young), record(&too_old, "alice", "4", old),
     ]});
     let answer = stack.system.function("notifier").unwrap().invoke(event.to_string().into()).await?;
     let answer: Value = serde_json::from_slice(&answer)?;
     assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "2"}]}));
-    for (user, id) in [("alice", of_alice), ("bob", of_bob)] {
+    for (user, id) in [("alice", of_alice), ("alice", too_old), ("bob", of_bob)] {
         stack.app.post(user, &format!("/v1/jobs/{id}/cancel")).await?;
     }
     stack.finish().await?;

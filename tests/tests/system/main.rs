@@ -27,3 +27,4 @@ mod settings;
 mod stand_in_gemini;
 mod tenants;
 mod uploads;
+mod webhooks;

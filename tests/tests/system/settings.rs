@@ -24,6 +24,7 @@ fn complete() -> BTreeMap<&'static str, &'static str> {
         ("DARKROOM_KMS_KEY", "alias/secrets"),
         ("DARKROOM_PUSH_TABLE", "push"),
         ("DARKROOM_WEBSOCKET_URL", "ws://127.0.0.1:9/ws"),
+        ("DARKROOM_WEBHOOK_QUEUE_URL", "http://127.0.0.1:9/webhooks"),
     ])
 }
 
@@ -56,11 +57,29 @@ async fn a_missing_setting_is_named() -> anyhow::Result<()> {
                 "DARKROOM_IMAGE_BUCKET",
                 "DARKROOM_PUSH_TABLE",
                 "DARKROOM_WEBSOCKET_URL",
+                "DARKROOM_KMS_KEY",
             ],
         ),
-        ("notifier", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_PUSH_TABLE", "DARKROOM_WEBSOCKET_URL"]),
+        (
+            "notifier",
+            vec![
+                "DARKROOM_IMAGE_BUCKET",
+                "DARKROOM_PUSH_TABLE",
+                "DARKROOM_WEBSOCKET_URL",
+                "DARKROOM_WEBHOOK_QUEUE_URL",
+                "DARKROOM_KMS_KEY",
+            ],
+        ),
         ("worker", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_KMS_KEY"]),
-        ("sweeper", vec!["DARKROOM_QUEUE_URL", "DARKROOM_BULK_QUEUE_URL"]),
+        (
+            "sweeper",
+            vec![
+                "DARKROOM_QUEUE_URL",
+                "DARKROOM_BULK_QUEUE_URL",
+                "DARKROOM_PUSH_TABLE",
+                "DARKROOM_WEBHOOK_QUEUE_URL",
+            ],
+        ),
         ("bulk", vec!["DARKROOM_IMAGE_BUCKET"]),
     ] {
         for variable in tables.iter().copied().chain(own).chain(["AWS_REGION", "AWS_SECRET_ACCESS_KEY"]) {
@@ -103,6 +122,11 @@ async fn a_wrong_setting_is_named_and_no_secret_is_shown() -> anyhow::Result<()>
         ("notifier", "DARKROOM_WEBSOCKET_URL", "wss://"),
         ("notifier", "DARKROOM_WEBSOCKET_URL", "wss://abc/ws?ticket=x"),
         ("notifier", "DARKROOM_QUOTA_MINUTE_SECONDS", "0"),
+        // Without another endpoint than AWS's own, as here.
+        ("api", "DARKROOM_WEBHOOK_REACH", "anywhere"),
+        ("notifier", "DARKROOM_WEBHOOK_REACH", "anywhere"),
+        ("notifier", "DARKROOM_WEBHOOK_REACH", "private"),
+        ("sweeper", "DARKROOM_WEBHOOK_QUEUE_URL", "arn:aws:sqs:us-east-1:000000000000:q"),
         ("sweeper", "DARKROOM_STUCK_SECONDS", "299"),
         ("sweeper", "DARKROOM_PENDING_MAX_SECONDS", "3601"),
         ("sweeper", "DARKROOM_SWEEP_SECONDS", "1.5"),

@@ -120,7 +120,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         (
             "BulkQueue/Properties/RedrivePolicy/deadLetterTargetArn",
             json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
-            "another queue",
+            "dead-letter queue",
         ),
         ("BulkFunction/Properties/Timeout", json!(901), "time-out of bulk"),
         ("BulkQueue/Properties/VisibilityTimeout", json!(5399), "time-out of bulk"),
@@ -159,6 +159,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         ("WorkerFunction/Properties/Timeout", json!(231), "six times"),
         ("WorkerFunction/Properties/Timeout", json!(231), "outlives"),
         ("JobQueue/Properties/VisibilityTimeout", json!(1379), "six times"),
+        ("JobQueue/Properties/VisibilityTimeout", json!(1379), "visibility of dark-jobs"),
         ("JobQueue/Properties/MessageRetentionPeriod", json!(1_209_600), "kept longer"),
         ("DeadLetterQueue/Properties/MessageRetentionPeriod", json!(345_600), "kept longer"),
         ("JobQueue/Properties/RedrivePolicy/maxReceiveCount", json!(1), "receives"),
@@ -200,7 +201,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         // The notifier's source.
         (
             "NotifierFunction/Properties/Events/Changes/Properties/MaximumRecordAgeInSeconds",
-            json!(604_800),
+            json!(300),
             "age of a change",
         ),
         (
@@ -219,6 +220,65 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "no change is missed",
         ),
         ("NotifierFunction/Properties/Timeout", json!(61), "time-outs"),
+        // Webhooks.
+        (
+            "NotifierFunction/Properties/Environment/Variables/DARKROOM_WEBHOOK_QUEUE_URL",
+            json!({"Ref": "JobQueue"}),
+            "notifier names the queue that deliveries",
+        ),
+        (
+            "SweeperFunction/Properties/Environment/Variables/DARKROOM_WEBHOOK_QUEUE_URL",
+            json!({"Ref": "WebhookDeadLetterQueue"}),
+            "sweeper names the queue that deliveries",
+        ),
+        (
+            "ApiFunction/Properties/Environment/Variables/DARKROOM_WEBHOOK_REACH",
+            json!("anywhere"),
+            "does not start: DARKROOM_WEBHOOK_REACH",
+        ),
+        (
+            "NotifierFunction/Properties/Environment/Variables/DARKROOM_WEBHOOK_REACH",
+            json!("anywhere"),
+            "does not start: DARKROOM_WEBHOOK_REACH",
+        ),
+        (
+            "NotifierFunction/Properties/Environment/Variables/DARKROOM_WEBHOOK_REACH",
+            json!("public"),
+            "may not be told where webhooks are",
+        ),
+        (
+            "NotifierFunction/Properties/Events/Deliveries/Properties/FunctionResponseTypes",
+            json!([]),
+            "one bad delivery",
+        ),
+        ("NotifierFunction/Properties/ReservedConcurrentExecutions", json!(4), "calls leave environments"),
+        ("WebhookQueue/Properties/VisibilityTimeout", json!(359), "visibility of dark-webhooks"),
+        (
+            "WebhookQueue/Properties/RedrivePolicy/deadLetterTargetArn",
+            json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+            "dead-letter queue",
+        ),
+        ("PushTable/Properties/TimeToLiveSpecification/Enabled", json!(false), "PushTable expiry"),
+        (
+            "PushTable/Properties/GlobalSecondaryIndexes/0/Projection/NonKeyAttributes/-",
+            json!("body"),
+            "indexes of push",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/12/Condition/ForAllValues:StringLike/dynamodb:LeadingKeys/-",
+            json!("USER#*"),
+            "api may dynamodb:GetItem",
+        ),
+        (
+            "ApiRole/Properties/Policies/0/PolicyDocument/Statement/13/Action/-",
+            json!("kms:Decrypt"),
+            "api may kms:Decrypt",
+        ),
+        (
+            "NotifierRole/Properties/Policies/0/PolicyDocument/Statement/11/Condition/StringEquals/kms:EncryptionContext:table",
+            json!({"Ref": "KeysTable"}),
+            "notifier may kms:Decrypt",
+        ),
         // Who connects.
         ("WebSocketConnect/Properties/AuthorizationType", json!("AWS_IAM"), "WebSocketConnect authorizer"),
         ("WebSocketPermission/Properties/Principal", json!("*"), "who may invoke the notifier"),

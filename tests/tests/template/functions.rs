@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 19] = [
+const ROUTES: [(&str, &str, bool); 26] = [
     ("submit", "POST /v1/jobs", true),
     ("submit", "POST /v1/jobs/{id}/retry", true),
     ("submit", "POST /v1/exports", true),
@@ -31,6 +31,13 @@ const ROUTES: [(&str, &str, bool); 19] = [
     ("api", "POST /v1/jobs/{id}/unpublish", true),
     ("api", "POST /v1/uploads", true),
     ("api", "POST /v1/ws-tickets", true),
+    ("api", "GET /v1/webhooks", true),
+    ("api", "POST /v1/webhooks", true),
+    ("api", "DELETE /v1/webhooks/{id}", true),
+    ("api", "POST /v1/webhooks/{id}/rotate", true),
+    ("api", "POST /v1/webhooks/{id}/enable", true),
+    ("api", "GET /v1/webhooks/{id}/deliveries", true),
+    ("api", "POST /v1/webhooks/{id}/deliveries/{delivery}/resend", true),
 ];
 
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
@@ -46,6 +53,7 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     check_consumers(view, faults);
     check_sweeper(view, faults);
     check_notifier(view, faults);
+    check_webhooks(view, faults);
     check_websocket(view, faults);
     check_routes(view, faults);
     check_authorizer(view, faults);
@@ -126,7 +134,7 @@ fn check_consumers(view: &View<'_>, faults: &mut Faults) {
     let has_queue = |function: &&Function| function.queue_source.is_some();
     let consumers: BTreeSet<_> =
         view.stack.functions.iter().filter(has_queue).map(|function| function.binary.as_str()).collect();
-    faults.same("functions that consume", &consumers, &["bulk", "worker"].into());
+    faults.same("functions that consume", &consumers, &["bulk", "notifier", "worker"].into());
 }
 
 fn check_consumer(
@@ -156,6 +164,38 @@ fn check_consumer(
     }
 }
 
+/// Both ends of the webhooks' queue, and what calls may take from others.
+fn check_webhooks(view: &View<'_>, faults: &mut Faults) {
+    let Some(source) = view.function("notifier").and_then(|notifier| notifier.queue_source.as_ref()) else {
+        return faults.require(false, "the notifier listens to the webhooks' queue");
+    };
+    faults.require(source.report_batch_item_failures, "one bad delivery does not fail its batch");
+    faults.same("deliveries at a time", &source.batch_size, &10);
+    faults.same("wait for a full batch of deliveries", &source.batching_window, &Duration::ZERO);
+    let most = view.written("NotifierFunction/Properties/Events/Deliveries/Properties/ScalingConfig");
+    faults.same(
+        "environments that call",
+        most,
+        &json!({"MaximumConcurrency": {"Ref": "WebhookConcurrency"}}),
+    );
+    let calling = source.maximum_concurrency.unwrap_or_default();
+    let reserved = view.function("notifier").and_then(|notifier| notifier.reserved_concurrency);
+    faults.require(reserved.is_some_and(|all| calling < all), "calls leave environments to connections");
+    let queue = view.stack.queue(&source.queue_logical_id);
+    for producer in ["notifier", "sweeper"] {
+        let named = view
+            .function(producer)
+            .and_then(|function| function.environment.get("DARKROOM_WEBHOOK_QUEUE_URL"));
+        let what = format!("{producer} names the queue that deliveries are called from");
+        faults.same(&what, &named.map(String::as_str), &queue.map(|queue| queue.url.as_str()));
+    }
+    // Only a local system may be told to call anything but public servers.
+    for function in &view.stack.functions {
+        let is_set = function.environment.contains_key("DARKROOM_WEBHOOK_REACH");
+        faults.require(!is_set, &format!("{} may not be told where webhooks are", function.binary));
+    }
+}
+
 fn check_sweeper(view: &View<'_>, faults: &mut Faults) {
     let Some(sweeper) = view.function("sweeper") else { return };
     let Some(schedule) = &sweeper.schedule else {
@@ -182,7 +222,7 @@ fn check_notifier(view: &View<'_>, faults: &mut Faults) {
     faults.require(source.from_the_oldest, "no change is missed when the mapping is made or changed");
     faults.same("changes at a time", &source.batch_size, &100);
     faults.require(source.bisect, "a change that fails the notifier is found");
-    faults.same("tries of a change", &source.retry_attempts, &5);
+    faults.same("tries of a change", &source.retry_attempts, &limits::CHANGE_TRIES_MAX);
     faults.same("age of a change", &source.maximum_record_age, &limits::CHANGE_AGE_MAX);
     faults.require(source.report_batch_item_failures, "one bad change does not fail its batch");
     let others = view.stack.functions.iter().filter(|function| function.binary != "notifier");

@@ -10,7 +10,7 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 63] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 70] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
@@ -51,6 +51,14 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 63] = [
     ("api", "keys", &["dynamodb:GetItem"], "heartbeats and breakers"),
     // Gives out tickets, and reads none of what others do with them.
     ("api", "push", &["dynamodb:PutItem"], "tickets"),
+    // Webhooks, and what was sent to them. It seals their secrets and opens none.
+    (
+        "api",
+        "push",
+        &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+        "webhooks",
+    ),
+    ("api", "secrets", &["kms:GenerateDataKey"], "push table"),
     ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
     ("api", "images", &["s3:DeleteObject", "s3:GetObject"], ALWAYS),
     // Signs links to exports, and to put uploads.
@@ -62,7 +70,7 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 63] = [
     ("worker", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
     ("worker", "ledger", &["dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("worker", "keys", &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"], ALWAYS),
-    // Nobody else opens secrets, and it only those that were sealed for its table.
+    // Nobody else opens the pool's secrets.
     ("worker", "secrets", &["kms:Decrypt"], "own table"),
     ("worker", "images", &["s3:PutObject"], ALWAYS),
     ("worker", "uploads", &["s3:GetObject"], ALWAYS),
@@ -79,6 +87,10 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 63] = [
     ("sweeper", "keys", &["dynamodb:UpdateItem"], "heartbeats"),
     ("sweeper", "queue", &["sqs:SendMessage"], ALWAYS),
     ("sweeper", "bulk queue", &["sqs:SendMessage"], ALWAYS),
+    // Wakes deliveries, and reads none of what they tell.
+    ("sweeper", "push/index/due", &["dynamodb:Query"], ALWAYS),
+    ("sweeper", "push", &["dynamodb:UpdateItem"], "webhooks"),
+    ("sweeper", "webhooks' queue", &["sqs:SendMessage"], ALWAYS),
     ("sweeper", "logs", LOGS, ALWAYS),
     // Reads what is shown of a job, and changes nothing of it.
     ("notifier", "jobs", &["dynamodb:BatchGetItem"], ALWAYS),
@@ -94,7 +106,15 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 63] = [
     ("notifier", "ledger", &["dynamodb:GetItem"], ALWAYS),
     ("notifier", "keys", &["dynamodb:GetItem", "dynamodb:Query"], "pool"),
     ("notifier", "keys", &["dynamodb:Query"], "keys without secrets"),
-    // Who is connected.
+    // Stored deliveries go to the queue, and are called from there; nobody else opens webhooks' secrets.
+    (
+        "notifier",
+        "webhooks' queue",
+        &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"],
+        ALWAYS,
+    ),
+    ("notifier", "secrets", &["kms:Decrypt"], "push table"),
+    // Who is connected, and webhooks with their deliveries.
     (
         "notifier",
         "push",
@@ -137,6 +157,8 @@ fn condition(name: &str) -> Vec<String> {
     };
     match name {
         "tickets" => partitions("StringLike", "TICKET#*"),
+        "webhooks" => partitions("StringLike", "HOOKS#*"),
+        "push table" => vec!["StringEquals kms:EncryptionContext:table dark-push".to_owned()],
         "catalogue" => partitions("StringEquals", "MODEL"),
         "pool" => partitions("StringLike", "BREAKER MODEL SCOPE#*"),
         "breakers" => partitions("StringEquals", "BREAKER"),
@@ -230,6 +252,7 @@ fn arn(function: &str, resource: &str) -> String {
     match resource {
         "queue" => format!("arn:aws:sqs:{PLACE}:dark-jobs"),
         "bulk queue" => format!("arn:aws:sqs:{PLACE}:dark-bulk"),
+        "webhooks' queue" => format!("arn:aws:sqs:{PLACE}:dark-webhooks"),
         "secrets" => format!("arn:aws:kms:{PLACE}:key/dark-SecretsKey"),
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
         "exports" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/exports/*".to_owned(),

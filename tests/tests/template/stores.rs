@@ -1,6 +1,7 @@
 //! Tables, queues, the bucket and the key that secrets are sealed under.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use darkroom_core::limits;
 use darkroom_template::Queue;
@@ -11,6 +12,7 @@ use crate::{Faults, View};
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     check_tables(view, faults);
     check_jobs_table(view, faults);
+    check_push_table(view, faults);
     check_queues(view, faults);
     check_secrets_key(view, faults);
     check_bucket(view, faults);
@@ -38,7 +40,7 @@ fn check_tables(view: &View<'_>, faults: &mut Faults) {
         // Money never expires; keys live until a person removes them.
         let expires = ["dark-jobs", "dark-push"].contains(&table.name.as_str());
         faults.same(&format!("{id} expiry"), &table.ttl_attribute.as_deref(), &expires.then_some("ttl"));
-        if table.name != "dark-jobs" {
+        if !["dark-jobs", "dark-push"].contains(&table.name.as_str()) {
             faults.same(&format!("{id} attributes"), &attributes(request), &attribute_set(&["pk S", "sk S"]));
         }
     }
@@ -60,6 +62,21 @@ fn check_jobs_table(view: &View<'_>, faults: &mut Faults) {
         index("by_user", "user", "created_at", json!({"ProjectionType": "KEYS_ONLY"}))
     ]);
     faults.same("indexes of jobs", &request["GlobalSecondaryIndexes"], &indexes);
+}
+
+fn check_push_table(view: &View<'_>, faults: &mut Faults) {
+    let Some(push) = view.stack.tables.iter().find(|table| table.name == "dark-push") else { return };
+    let request = &push.create_table;
+    faults.same(
+        "attributes of push",
+        &attributes(request),
+        &attribute_set(&["pk S", "sk S", "shard S", "due_at N"]),
+    );
+    // Nothing of what is told.
+    let projection = json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": ["tries"]});
+    let due =
+        json!({"IndexName": "due", "KeySchema": key_schema("shard", "due_at"), "Projection": projection});
+    faults.same("indexes of push", &request["GlobalSecondaryIndexes"], &json!([due]));
 }
 
 fn key_schema(hash: &str, range: &str) -> Value {
@@ -97,34 +114,41 @@ fn check_queues(view: &View<'_>, faults: &mut Faults) {
         let encrypted = queue.attributes.get("SqsManagedSseEnabled").map(String::as_str);
         faults.same(&format!("{} encryption", queue.logical_id), &encrypted, &Some("true"));
     }
-    let visibility = [("worker", limits::VISIBILITY_TIMEOUT), ("bulk", limits::BULK_VISIBILITY_TIMEOUT)];
-    for (consumer, visibility) in visibility {
-        check_queue_of(view, consumer, visibility.as_secs(), faults);
+    let all = [
+        ("worker", "dark-jobs", limits::VISIBILITY_TIMEOUT),
+        ("notifier", "dark-webhooks", limits::WEBHOOK_VISIBILITY_TIMEOUT),
+        ("bulk", "dark-bulk", limits::BULK_VISIBILITY_TIMEOUT),
+    ];
+    faults.same("queues", &view.stack.queues.len(), &(2 * all.len()));
+    for (function, name, visibility) in all {
+        check_queue(view, (function, name), visibility, faults);
     }
 }
 
-/// The queue that a function listens to, and where its messages end that cannot be begun.
-fn check_queue_of(view: &View<'_>, consumer: &str, visibility: u64, faults: &mut Faults) {
-    let source = view.function(consumer).and_then(|function| function.queue_source.as_ref());
+/// The queue that a function listens to, and where its dead messages go.
+fn check_queue(view: &View<'_>, (function, name): (&str, &str), visibility: Duration, faults: &mut Faults) {
+    let source = view.function(function).and_then(|function| function.queue_source.as_ref());
     let Some(queue) = source.and_then(|source| view.stack.queue(&source.queue_logical_id)) else {
-        return faults.require(false, &format!("the {consumer} listens to a queue"));
+        return faults.require(false, &format!("the {function} listens to a queue"));
     };
-    let id = &queue.logical_id;
-    faults.same(&format!("visibility of {id}"), &seconds(queue, "VisibilityTimeout"), &visibility);
+    faults.same(&format!("queue of the {function}"), &queue.name.as_str(), &name);
+    faults.same(
+        &format!("visibility of {name}"),
+        &seconds(queue, "VisibilityTimeout"),
+        &visibility.as_secs(),
+    );
     let dead = queue.redrive.as_ref().and_then(|redrive| view.stack.queue(&redrive.dead_letter_queue));
     let Some(dead) = dead else {
         return faults
-            .require(false, &format!("messages of {id} received too often go to a dead-letter queue"));
+            .require(false, &format!("messages of {name} received too often go to a dead-letter queue"));
     };
-    faults.require(
-        dead.name == format!("{}-dead", queue.name),
-        &format!("{id} has another queue for the dead"),
-    );
+    faults.require(dead.name != queue.name, "the dead-letter queue is another queue");
+    faults.same("dead-letter queue", &dead.name, &format!("{name}-dead"));
     faults.same("receives", &queue.redrive.as_ref().map(|redrive| redrive.receives_max), &Some(5));
 
     let days = |queue: &Queue| seconds(queue, "MessageRetentionPeriod") / 86_400;
     faults.require(days(dead) > days(queue), "a dead message is kept longer than it could wait before");
-    faults.same(&format!("retention of {id} in days"), &(days(queue), days(dead)), &(4, 14));
+    faults.same("retention in days", &(days(queue), days(dead)), &(4, 14));
     let allowed = json!({"redrivePermission": "byQueue", "sourceQueueArns": [queue.arn]}).to_string();
     faults.same("who may dead-letter", &dead.attributes.get("RedriveAllowPolicy"), &Some(&allowed));
 }

@@ -24,6 +24,8 @@ use crate::connect::{LOCAL_ACCESS_KEY, LOCAL_SECRET_KEY, Running, Stores};
 const TEMPLATE: &str = include_str!("../../../infra/template.yaml");
 /// The stack's name: the first part of every resource's.
 const STACK: &str = "darkroom-local";
+/// The binary of the function that draws: whose source and concurrency the settings are about.
+const WORKER: &str = "worker";
 const REGION: &str = "us-east-1";
 const ACCOUNT: &str = "000000000000";
 
@@ -331,11 +333,13 @@ fn apply(stack: &mut Stack, aws: &LocalAws, settings: &LocalSettings) {
             ("AWS_ENDPOINT_URL_SQS", aws.sqs_endpoint()),
         ];
         function.environment.extend(endpoints.map(|(name, url)| (name.to_owned(), url.to_owned())));
+        // On a laptop an app's own server is on the laptop, too. On AWS the functions refuse this.
+        function.environment.insert("DARKROOM_WEBHOOK_REACH".to_owned(), "anywhere".to_owned());
         function.environment.extend(settings.variables.clone());
         if let Some(timeout) = settings.timeouts.get(&function.binary) {
             function.timeout = *timeout;
         }
-        if let ("worker", Some(source)) = (function.binary.as_str(), &mut function.queue_source) {
+        if let Some(source) = function.queue_source.as_mut().filter(|_| function.binary == WORKER) {
             source.batch_size = settings.batch_size.unwrap_or(source.batch_size);
             source.batching_window = settings.batching_window.unwrap_or(source.batching_window);
             // `MaximumConcurrency` begins at 2: one environment is a matter of reserved concurrency.
@@ -518,9 +522,5 @@ fn schedules(
 
 /// Where messages end that no worker can begin.
 fn dead_letter_queue(stack: &Stack) -> anyhow::Result<String> {
-    let worker = stack.functions.iter().find(|function| function.binary == "worker");
-    let source = worker.and_then(|worker| worker.queue_source.as_ref());
-    let queue = source.and_then(|source| stack.queue(&source.queue_logical_id));
-    let dead = queue.and_then(|queue| stack.queue(&queue.redrive.as_ref()?.dead_letter_queue));
-    dead.map(|queue| queue.url.clone()).context("the template has no dead-letter queue")
+    stack.outputs.get("DeadLetterQueueUrl").cloned().context("the template tells of no dead-letter queue")
 }

@@ -6,5 +6,6 @@ pub mod key;
 pub mod ledger;
 pub(crate) mod metadata;
 pub mod push;
+pub(crate) mod webhook;
 
 pub use crate::attributes::ItemError;

@@ -26,4 +26,6 @@ mod request;
 mod settled;
 mod sweep;
 mod texts;
+mod webhook;
+mod webhook_records;
 mod wire;

@@ -69,6 +69,8 @@ fn codes_have_their_status() {
         ("method_not_allowed", 405, false, None),
         ("wrong_state", 409, false, None),
         ("job_deleted", 409, false, None),
+        ("too_many_webhooks", 409, false, None),
+        ("webhook_disabled", 409, false, None),
         ("body_too_large", 413, false, None),
         ("unsupported_media_type", 415, false, None),
         ("invalid_value", 422, false, None),

@@ -8,18 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use darkroom_wire::{Sender, TlsError, tls_config};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
 use super::dial::simulated;
@@ -33,17 +31,13 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const IDLE_CONNECTIONS_MAX: usize = 64;
 /// A connection whose answer has been read is free well within this.
 const TURN_AROUND: Duration = Duration::from_millis(50);
-/// A connection's read buffer, and therefore the longest response head.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why a connection could not be opened.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The machine trusts nobody.
-    #[error(
-        "no trusted root certificates were found: install ca-certificates, or set SSL_CERT_FILE to a bundle"
-    )]
-    NoRoots,
+    #[error(transparent)]
+    NoTls(TlsError),
     /// Name look-up, routing or the far end refused.
     #[error("the provider could not be reached: check its base URL and the way to it")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -58,7 +52,7 @@ pub enum ConnectError {
 /// An open connection that carries no call.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
 }
 
 /// Why a request got no answer.
@@ -147,7 +141,7 @@ impl Connections {
             return hand_shake(TokioIo::new(dialled?)).await;
         }
         let tls = match &self.tls {
-            Some(cell) => Some(cell.get_or_try_init(tls_config).await?),
+            Some(cell) => Some(cell.get_or_try_init(tls_config).await.map_err(ConnectError::NoTls)?),
             None => None,
         };
         let mut connector = HttpConnector::new();
@@ -158,47 +152,18 @@ impl Connections {
             .await
             .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
         let Some(tls) = tls else { return hand_shake(stream).await };
-        let host = self.origin.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
-        let stream = TlsConnector::from(Arc::clone(tls))
-            .connect(name, stream.into_inner())
+        let host = self.origin.host().unwrap_or_default();
+        let stream = darkroom_wire::tls(Arc::clone(tls), host, stream.into_inner())
             .await
             .map_err(ConnectError::Tls)?;
         hand_shake(TokioIo::new(stream)).await
     }
 }
 
-/// HTTP's own opening writes nothing; the spawned half lives until either end closes.
 async fn hand_shake<T>(stream: T) -> Result<Connection, ConnectError>
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(READ_BUFFER_BYTES)
-        .handshake(stream)
-        .await
-        .map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
-    // Its failure reaches whoever waits for an answer; with nobody waiting there is nobody to tell.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(Connection { sender })
-}
-
-/// TLS 1.2 and 1.3 from `ring`, trusting what the machine trusts. Reading a few hundred kilobytes of roots belongs neither
-/// in the constructor nor on a thread that serves others.
-async fn tls_config() -> Result<Arc<ClientConfig>, ConnectError> {
-    let roots = tokio::task::spawn_blocking(|| {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
-        (usable > 0).then_some(roots)
-    });
-    let roots = roots.await.ok().flatten().ok_or(ConnectError::NoRoots)?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConnectError::Tls(io::Error::other(error)))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let sender = darkroom_wire::hand_shake(stream).await;
+    sender.map(|sender| Connection { sender }).map_err(|error| ConnectError::Unreachable(Box::new(error)))
 }

@@ -10,6 +10,7 @@ mod mutation;
 mod pool;
 mod push;
 mod settled;
+mod webhooks;
 
 use std::pin::Pin;
 
@@ -44,6 +45,7 @@ fn cases() -> Vec<Case> {
         pool::cases(),
         push::cases(),
         exports::cases(),
+        webhooks::cases(),
     ];
     cases.into_iter().flatten().collect()
 }

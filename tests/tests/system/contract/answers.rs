@@ -14,7 +14,7 @@ use darkroom_tests::stack::{Answer, PATIENCE, TestStack};
 use serde_json::{Value, json};
 
 use super::routers::{Refusing, Routers};
-use super::settled;
+use super::{settled, webhooks};
 
 /// A model without keys: its jobs fail.
 pub(super) const KEYLESS: &str = "gemini-3-pro-image";
@@ -73,6 +73,7 @@ async fn every_answer_is_as_described_and_all_that_is_described_is_answered() ->
     of_jobs(&mut seen, &stack).await?;
     of_uploads(&mut seen, &stack).await?;
     of_exports(&mut seen, &mut stack).await?;
+    webhooks::of_webhooks(&mut seen, &stack).await?;
     settled::of_jobs(&mut seen, &stack).await?;
     settled::of_patches(&mut seen, &stack).await?;
     of_waiting_jobs(&mut seen, &mut stack).await?;

@@ -1,14 +1,14 @@
 //! A system with an owner, somebody else and a newcomer.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::now;
 use darkroom_core::id::{ExportId, IdempotencyKey, JobId, UserId};
-use darkroom_tests::stack::{Answer, TestStack};
+use darkroom_tests::stack::{Answer, PATIENCE, TestStack};
 use serde_json::{Value, json};
 
 use super::rows::{Asked, Job, Row};
@@ -36,6 +36,8 @@ pub(super) struct House {
     /// The owner's export, of the owner's first key.
     pub(super) export: String,
     absent_export: String,
+    /// The owner's webhook, and what was sent there.
+    webhook: [String; 2],
     /// What stands in the owner's answers and must stand in no other.
     pub(super) marks: Vec<String>,
 }
@@ -49,6 +51,7 @@ impl House {
         let owner = UserId::parse(OWNER)?;
         let op_id = "op-id-of-the-owners-grant";
         stack.stores()?.ledger.grant(&owner, 4_242_424_242, op_id, now()).await?;
+        let webhook = owners_webhook(&stack).await?;
         let draft = stack.app.submit(OWNER, KEY, &order()).await?.text("id").to_owned();
         let drawn = stack.app.settled(OWNER, &draft).await?;
         assert_eq!(drawn["status"], "draft", "{drawn}");
@@ -59,6 +62,7 @@ impl House {
         stack.grant(OTHER, 1).await?;
         let others = stack.app.submit(OTHER, "k", &json!({"prompt": "a windmill"})).await?;
         stack.app.settled(OTHER, others.text("id")).await?;
+        let delivery = called_once(&stack, &webhook).await?;
         stack.system.stop_consuming(Duration::from_secs(5)).await;
         let cancelled = stack.app.submit(OWNER, "the-third-key-of-the-owner", &order()).await?;
         let cancelled = cancelled.text("id").to_owned();
@@ -70,12 +74,14 @@ impl House {
             vec![draft.clone(), cancelled.clone(), live.clone(), export.clone(), hash, op_id.to_owned()];
         marks
             .extend(["lighthouse", "talk-of-the-owner", "album-of-the-owner", "42424242"].map(str::to_owned));
+        marks.extend([webhook.clone(), delivery.clone(), "hook-of-the-owner".to_owned()]);
         Ok(Self {
             dynamodb: Clients::new(&stack.system.running().access()).dynamodb,
             stack,
             draft,
             cancelled,
             live,
+            webhook: [webhook, delivery],
             absent: JobId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
             export,
             absent_export: ExportId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
@@ -85,7 +91,9 @@ impl House {
 
     /// A route's paths: for each of the owner's jobs where it names one.
     pub(super) fn paths(&self, row: &Row) -> Vec<String> {
-        if row.path.contains("{id}") {
+        if row.owners.0 == Job::Webhook {
+            vec![self.owners_path(row)]
+        } else if row.path.contains("{id}") {
             [&self.draft, &self.cancelled, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
         } else {
             vec![row.path.replace("{export}", &self.export)]
@@ -98,8 +106,9 @@ impl House {
             Job::Draft => &self.draft,
             Job::Cancelled => &self.cancelled,
             Job::Live => &self.live,
+            Job::Webhook => &self.webhook[0],
         };
-        row.path.replace("{id}", id).replace("{export}", &self.export)
+        row.path.replace("{id}", id).replace("{delivery}", &self.webhook[1]).replace("{export}", &self.export)
     }
 
     /// Whether the owner's answer is as it should be, and shows what is the owner's.
@@ -109,9 +118,16 @@ impl House {
         assert!(is_shown, "{}: {}", row.route, answer.body);
     }
 
-    /// A route's path for a job or an export that nobody has.
+    /// A route's path for a job, a webhook or an export that nobody has.
     pub(super) fn absent_path(&self, row: &Row) -> String {
-        row.path.replace("{id}", &self.absent).replace("{export}", &self.absent_export)
+        let absent = match row.owners.0 {
+            Job::Webhook => format!("whk_{}", "a".repeat(26)),
+            Job::Draft | Job::Cancelled | Job::Live => self.absent.clone(),
+        };
+        row.path
+            .replace("{id}", &absent)
+            .replace("{delivery}", &self.webhook[1])
+            .replace("{export}", &self.absent_export)
     }
 
     /// Asks over HTTP, with this `Authorization`.
@@ -142,13 +158,16 @@ impl House {
         assert!(marks.is_empty(), "{asked:?} shows {marks:?}: {answer:?}");
     }
 
-    /// The records of jobs and ledger as they are stored.
-    pub(super) async fn stored(&self) -> anyhow::Result<[Records; 2]> {
+    /// The records of jobs and ledger, and the owner's webhooks, as they are stored.
+    pub(super) async fn stored(&self) -> anyhow::Result<[Records; 3]> {
         let variables = &self.stack.system.running().sweeper_variables;
         let jobs = self.records(&variables["DARKROOM_JOBS_TABLE"]).await?;
         let ledger = self.records(&variables["DARKROOM_LEDGER_TABLE"]).await?;
-        assert!(jobs.len() >= 3 && ledger.len() >= 4, "the tables hold what was made");
-        Ok([jobs, ledger])
+        let mut webhooks = self.records(&variables["DARKROOM_PUSH_TABLE"]).await?;
+        // Others may have tickets.
+        webhooks.retain(|key, _| key.contains(&format!("HOOKS#{OWNER}")));
+        assert!(jobs.len() >= 3 && ledger.len() >= 4 && webhooks.len() == 2, "the tables hold what was made");
+        Ok([jobs, ledger, webhooks])
     }
 
     async fn records(&self, table: &str) -> anyhow::Result<Records> {
@@ -175,6 +194,32 @@ impl House {
         }
         self.stack.finish().await?;
         Ok(())
+    }
+}
+
+/// Makes a webhook of the owner's, where nobody listens; its id.
+async fn owners_webhook(stack: &TestStack) -> anyhow::Result<String> {
+    let bearer = format!("Bearer {OWNER}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    // Of the first picture alone: what comes later would change what is stored.
+    let body = json!({"url": "http://127.0.0.1:9/hook-of-the-owner", "events": ["job.draft"]});
+    let body = body.to_string().into_bytes();
+    let made = stack.app.send("POST", "/v1/webhooks", &headers, Some(body)).await?;
+    assert_eq!(made.status, 201, "{}", made.body);
+    Ok(made.text("id").to_owned())
+}
+
+/// Waits until the owner's webhook was called once; the delivery's id.
+async fn called_once(stack: &TestStack, webhook: &str) -> anyhow::Result<String> {
+    let started = Instant::now();
+    loop {
+        let page = stack.app.get(OWNER, &format!("/v1/webhooks/{webhook}/deliveries")).await?;
+        let delivery = &page.body["deliveries"][0];
+        if delivery["tries"] == 1 {
+            return Ok(delivery["id"].as_str().unwrap().to_owned());
+        }
+        assert!(started.elapsed() < PATIENCE, "{}", page.body);
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -7,7 +7,7 @@ use super::house::KEY;
 /// Whose data a route shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shows {
-    /// The job that its path names: to anybody but its owner it is absent.
+    /// The job or webhook that its path names: to anybody but its owner it is absent.
     OneJob,
     /// The export that its path names: the same.
     OneExport,
@@ -43,7 +43,7 @@ pub(super) struct Row {
     pub(super) owners: (Job, u16),
 }
 
-/// The owner's jobs.
+/// What is the owner's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
     /// Has a picture.
@@ -52,6 +52,8 @@ pub(super) enum Job {
     Cancelled,
     /// Waits.
     Live,
+    /// No job: the owner's webhook, and what was sent there.
+    Webhook,
 }
 
 const fn row(
@@ -71,7 +73,7 @@ impl Row {
 }
 
 /// In an order in which the owner can have all of it.
-pub(super) const ROWS: [Row; 19] = [
+pub(super) const ROWS: [Row; 26] = [
     row("POST /v1/jobs", "submit", "POST", "/v1/jobs", Shows::Made),
     row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
     row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
@@ -92,6 +94,25 @@ pub(super) const ROWS: [Row; 19] = [
     row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),
     row("GET /v1/queue", "api", "GET", "/v1/queue", Shows::SignedIn),
     row("POST /v1/ws-tickets", "api", "POST", "/v1/ws-tickets", Shows::Fresh),
+    // Of a body that is refused: one that is taken makes a webhook, of which a user has ten at most.
+    row("POST /v1/webhooks", "api", "POST", "/v1/webhooks", Shows::SignedIn),
+    row("GET /v1/webhooks", "api", "GET", "/v1/webhooks", Shows::CallersOwn).owners(Job::Webhook, 200),
+    row("GET /v1/webhooks/{id}/deliveries", "api", "GET", "/v1/webhooks/{id}/deliveries", Shows::OneJob)
+        .owners(Job::Webhook, 200),
+    row(
+        "POST /v1/webhooks/{id}/deliveries/{delivery}/resend",
+        "api",
+        "POST",
+        "/v1/webhooks/{id}/deliveries/{delivery}/resend",
+        Shows::OneJob,
+    )
+    .owners(Job::Webhook, 202),
+    row("POST /v1/webhooks/{id}/rotate", "api", "POST", "/v1/webhooks/{id}/rotate", Shows::OneJob)
+        .owners(Job::Webhook, 200),
+    row("POST /v1/webhooks/{id}/enable", "api", "POST", "/v1/webhooks/{id}/enable", Shows::OneJob)
+        .owners(Job::Webhook, 200),
+    row("DELETE /v1/webhooks/{id}", "api", "DELETE", "/v1/webhooks/{id}", Shows::OneJob)
+        .owners(Job::Webhook, 204),
     row("GET /health", "api", "GET", "/health", Shows::Everybody),
     row("$default", "api", "GET", "/v1/jobs/{id}/image", Shows::Nothing),
 ];
@@ -132,6 +153,9 @@ impl Row {
             let hash = "0f".repeat(32);
             asked.body =
                 Some(json!({"kind": "reference", "content_type": "image/png", "bytes": 70, "sha256": hash}));
+        } else if self.route == "POST /v1/webhooks" {
+            asked.headers.push(("content-type", "application/json".to_owned()));
+            asked.body = Some(json!({"url": "ftp://app.example.com"}));
         } else if self.method == "PATCH" {
             asked.headers.push(("content-type", "application/merge-patch+json".to_owned()));
             asked.body = Some(json!({"added": 1}));
