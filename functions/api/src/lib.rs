@@ -2,6 +2,7 @@
 
 mod account;
 mod drafts;
+mod exports;
 mod health;
 mod jobs;
 mod metadata;
@@ -18,8 +19,8 @@ use darkroom_aws::config::{
     record_days, sweep_rules, webhook_reach, websocket_url,
 };
 use darkroom_aws::{
-    ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable, PushTable, SecretBox,
-    StoreError, Sweep, UploadStore, WebhookSecrets, WebhookTable, read_clock,
+    ExportStore, ExportTable, ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable,
+    PushTable, SecretBox, StoreError, Sweep, UploadStore, WebhookSecrets, WebhookTable, read_clock,
 };
 
 use crate::health::HealthCache;
@@ -41,10 +42,14 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
     let secrets = SecretBox::new(clients.kms(), kms_key);
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
-    let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger.clone());
+    let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs.clone(), ledger.clone());
     let queue = JobQueue::new(clients.sqs, queue_url);
     let images = ImageStore::new(clients.s3.clone(), bucket.clone());
+    let exports = ExportTable::new(clients.dynamodb.clone(), tables.jobs.clone());
+    let export_files = ExportStore::new(clients.s3.clone(), bucket.clone());
     Ok(Api {
+        exports,
+        export_files,
         views: JobViews::new(jobs.clone(), &keys, images.clone(), quota_minute),
         health: HealthCache::default(),
         overview: OverviewCache::default(),

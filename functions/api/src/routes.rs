@@ -6,8 +6,8 @@ use axum::Router;
 use axum::routing::{delete, get, patch, post};
 use darkroom_aws::config::WebSocketUrl;
 use darkroom_aws::{
-    ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable, PushTable, StoreError,
-    Sweep, UploadStore, WebhookSecrets, WebhookTable,
+    ExportStore, ExportTable, ImageProbe, ImageStore, JobQueue, JobTable, JobViews, KeyTable, LedgerTable,
+    PushTable, StoreError, Sweep, UploadStore, WebhookSecrets, WebhookTable,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::settled::Days;
@@ -16,7 +16,7 @@ use darkroom_edge::{Problem, method_not_allowed, not_found};
 
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
-use crate::{account, drafts, health, jobs, metadata, overview, tickets, uploads, webhooks};
+use crate::{account, drafts, exports, health, jobs, metadata, overview, tickets, uploads, webhooks};
 
 /// What the routes need.
 pub struct Api {
@@ -37,6 +37,8 @@ pub struct Api {
     pub(crate) overview: OverviewCache,
     pub(crate) sweep: Sweep,
     pub(crate) days: Days,
+    pub(crate) exports: ExportTable,
+    pub(crate) export_files: ExportStore,
 }
 
 /// The function's routes.
@@ -51,6 +53,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs/{id}/unpublish", post(drafts::unpublish))
         .route("/v1/jobs/{id}/retry", post(method_not_allowed))
         .route("/v1/uploads", post(uploads::begin))
+        .route("/v1/exports", post(method_not_allowed))
+        .route("/v1/exports/{id}", get(exports::show))
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))
         .route("/v1/models", get(account::models))

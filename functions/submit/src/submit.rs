@@ -11,8 +11,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use darkroom_aws::config::SubmitRules;
 use darkroom_aws::{
-    Beside, Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, UploadStore, now, random_stamp,
-    read_clock,
+    Beside, BulkQueue, Catalogue, Created, ExportTable, JobQueue, JobTable, KeyTable, StoreError,
+    UploadStore, now, random_stamp, read_clock,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
@@ -34,11 +34,14 @@ use darkroom_edge::{
 };
 
 use crate::breakers::Breakers;
+use crate::exports::post_export;
 
 /// What a submission needs.
 pub struct Submit {
     pub(crate) jobs: JobTable,
     pub(crate) queue: JobQueue,
+    pub(crate) bulk_queue: BulkQueue,
+    pub(crate) exports: ExportTable,
     pub(crate) catalogue: Catalogue,
     pub(crate) keys: KeyTable,
     pub(crate) breakers: Breakers,
@@ -60,12 +63,13 @@ pub fn router(submit: Submit) -> Router {
     Router::new()
         .route("/v1/jobs", post(post_job))
         .route("/v1/jobs/{id}/retry", post(post_retry))
+        .route("/v1/exports", post(post_export))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(submit))
 }
 
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 async fn post_job(
     State(submit): State<Arc<Submit>>,
@@ -301,7 +305,7 @@ fn deleted(tombstone: &Tombstone, hash: &str, language: Language) -> Problem {
     Problem::new(if is_same { ErrorCode::JobDeleted } else { ErrorCode::IdempotencyMismatch }, language)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
     headers
         .get("idempotency-key")
         .and_then(|value| value.to_str().ok())

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use darkroom_aws::{
-    Heartbeat, KeyTable, StoreError, Sweep, SweepReport, SweepResult, WebhookWake, now, read_clock,
+    ExportSweeper, ExportsSwept, Heartbeat, KeyTable, StoreError, Sweep, SweepReport, SweepResult,
+    WebhookWake, now, read_clock,
 };
 use darkroom_core::limits::SWEEP_READ;
 use darkroom_core::time::Timestamp;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 /// The sweeper and its schedule.
 pub struct Sweeper {
     pub(crate) sweep: Sweep,
+    pub(crate) exports: ExportSweeper,
     pub(crate) webhooks: WebhookWake,
     pub(crate) keys: KeyTable,
     pub(crate) beat: Heartbeat,
@@ -44,6 +46,7 @@ impl Sweeper {
         loop {
             let pass_at = now();
             let pass = self.sweep.pass(pass_at, false).await;
+            totals.add_exports(self.exports.pass(pass_at).await);
             if !has_beaten && pass.as_ref().is_ok_and(succeeded) {
                 self.beat().await;
                 has_beaten = true;
@@ -110,6 +113,20 @@ impl Totals {
                 tracing::error!(error = %error, "a sweep's pass failed; the next one tries again");
                 self.failure = Some(error);
             }
+        }
+    }
+
+    /// One that fails is logged, and the next one tries again: jobs are seen to all the same.
+    fn add_exports(&mut self, pass: Result<ExportsSwept, StoreError>) {
+        match pass {
+            Ok(swept) => {
+                for (action, count) in [("send_export", swept.sent), ("fail_export", swept.ended)] {
+                    if count > 0 {
+                        *self.counts.entry(action).or_insert(0) += count;
+                    }
+                }
+            }
+            Err(error) => tracing::error!(error = %error, "the exports that are due could not be read"),
         }
     }
 

@@ -150,6 +150,14 @@ pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
     a_queue_url(environment, "DARKROOM_QUEUE_URL")
 }
 
+/// The URL of the queue of what takes long.
+///
+/// # Errors
+/// Names the variable when it is missing or no URL.
+pub fn bulk_queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
+    a_queue_url(environment, "DARKROOM_BULK_QUEUE_URL")
+}
+
 /// The URL of the webhooks' queue.
 ///
 /// # Errors

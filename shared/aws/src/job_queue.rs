@@ -1,9 +1,11 @@
-//! The queue of jobs. A message only wakes a worker; losing or doubling one costs nothing but time.
+//! The queues: of jobs, and of what takes long. A message only wakes; losing or doubling one costs nothing but time.
 
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
+use darkroom_core::bulk_message::BulkMessage;
+use darkroom_core::id::UserId;
 use darkroom_core::message::Message;
 
 use crate::error::StoreError;
@@ -72,6 +74,25 @@ impl JobQueue {
             answer.attributes().and_then(|all| all.get(name)).and_then(|text| text.parse().ok()).unwrap_or(0)
         };
         Ok(QueueDepth { visible: count(&Visible), in_flight: count(&InFlight), delayed: count(&Delayed) })
+    }
+}
+
+/// The queue of what takes long: exports.
+#[derive(Clone, Debug)]
+pub struct BulkQueue {
+    client: Client,
+    url: String,
+}
+
+impl BulkQueue {
+    /// The queue at this URL.
+    pub const fn new(client: Client, url: String) -> Self {
+        Self { client, url }
+    }
+
+    /// Sends a message about a record of this user's.
+    pub async fn send(&self, message: &BulkMessage, owner: &UserId) -> Result<(), StoreError> {
+        send(&self.client, &self.url, message.body(), owner.fair_group(), Duration::ZERO).await
     }
 }
 

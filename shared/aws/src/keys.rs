@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::{
-    ConnectionId, DeliveryId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId, WebhookId,
+    ConnectionId, DeliveryId, ExportId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId, WebhookId,
 };
 use darkroom_core::model::ProviderName;
 
@@ -23,6 +23,10 @@ pub(crate) enum Key<'a> {
     Body(&'a JobId),
     /// jobs. Metadata, once there are any. Written by submit; api changes them, moves their expiry and deletes them. `<job id>` / `META`.
     Metadata(&'a JobId),
+    /// jobs. An export's record. Written by submit, bulk, sweeper; mutable. `<export id>` / `EXPORT`.
+    Export(&'a ExportId),
+    /// jobs. How many exports of a user are under way. Written by submit, bulk, sweeper; mutable. `EXPORTS#<user>` / `LIVE`.
+    Exports(&'a UserId),
     /// ledger. A user's balance; mutable. `<user>` / `BAL`.
     Balance(&'a UserId),
     /// ledger. How a job's hold ended; immutable, the same key for capture and refund. `<user>` / `E#<ticket>#SETTLE`.
@@ -104,6 +108,8 @@ impl Key<'_> {
             Self::Job(id) => (id.to_string(), "JOB".to_owned()),
             Self::Body(id) => (id.to_string(), "BODY".to_owned()),
             Self::Metadata(id) => (id.to_string(), "META".to_owned()),
+            Self::Export(id) => (id.to_string(), "EXPORT".to_owned()),
+            Self::Exports(user) => (format!("EXPORTS#{user}"), "LIVE".to_owned()),
             Self::Balance(user) => (user.to_string(), "BAL".to_owned()),
             Self::Settle(user, ticket) => {
                 (user.to_string(), format!("{SETTLE_PREFIX}{}#SETTLE", ticket.as_str()))

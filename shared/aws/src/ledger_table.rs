@@ -1,6 +1,7 @@
 //! Balances and their immutable entries.
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use darkroom_core::id::{JobId, Stamp, UserId};
 use darkroom_core::job::Job;
@@ -152,16 +153,45 @@ impl LedgerTable {
         after: Option<&str>,
         limit: u16,
     ) -> Result<(Vec<Entry>, Option<String>), StoreError> {
-        let start =
-            after.map(|sk| Item::from([(PK.to_owned(), text(user.as_str())), (SK.to_owned(), text(sk))]));
-        let answer = self
+        let query = self
             .client
             .query()
-            .table_name(&self.table)
             .key_condition_expression("pk = :pk AND sk > :bal")
-            .expression_attribute_values(":pk", text(user.as_str()))
             .expression_attribute_values(":bal", text("BAL"))
-            .scan_index_forward(false)
+            .scan_index_forward(false);
+        self.page(query, user, after, limit).await
+    }
+
+    /// A user's entries whose sort keys lie between these two, from behind `after` on, first to last. Strongly consistent.
+    pub(crate) async fn entries_between(
+        &self,
+        user: &UserId,
+        (first, last): (&str, &str),
+        after: Option<&str>,
+        limit: u16,
+    ) -> Result<(Vec<Entry>, Option<String>), StoreError> {
+        let query = self
+            .client
+            .query()
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":first", text(first))
+            .expression_attribute_values(":last", text(last))
+            .consistent_read(true);
+        self.page(query, user, after, limit).await
+    }
+
+    async fn page(
+        &self,
+        query: QueryFluentBuilder,
+        user: &UserId,
+        after: Option<&str>,
+        limit: u16,
+    ) -> Result<(Vec<Entry>, Option<String>), StoreError> {
+        let start =
+            after.map(|sk| Item::from([(PK.to_owned(), text(user.as_str())), (SK.to_owned(), text(sk))]));
+        let answer = query
+            .table_name(&self.table)
+            .expression_attribute_values(":pk", text(user.as_str()))
             .set_exclusive_start_key(start)
             .limit(i32::from(limit))
             .send()

@@ -86,6 +86,8 @@ pub enum ErrorCode {
     ModelRetired,
     /// Too many of the caller's jobs are unsettled.
     TooManyInflight,
+    /// Too many of the caller's exports are under way.
+    TooManyExports,
     /// The stores are throttling us.
     StoreThrottled,
     /// The model's breaker is open, and the operator has chosen to refuse rather than to queue.
@@ -96,7 +98,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::MalformedJson,
         Self::UnknownField,
         Self::MissingIdempotencyKey,
@@ -115,6 +117,7 @@ impl ErrorCode {
         Self::UnknownModel,
         Self::ModelRetired,
         Self::TooManyInflight,
+        Self::TooManyExports,
         Self::StoreThrottled,
         Self::CircuitOpen,
         Self::Internal,
@@ -141,6 +144,7 @@ impl ErrorCode {
             Self::UnknownModel => "unknown_model",
             Self::ModelRetired => "model_retired",
             Self::TooManyInflight => "too_many_inflight",
+            Self::TooManyExports => "too_many_exports",
             Self::StoreThrottled => "store_throttled",
             Self::CircuitOpen => "circuit_open",
             Self::Internal => "internal",
@@ -159,7 +163,7 @@ impl ErrorCode {
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::InvalidValue | Self::IdempotencyMismatch | Self::UnknownModel | Self::ModelRetired => 422,
-            Self::TooManyInflight => 429,
+            Self::TooManyInflight | Self::TooManyExports => 429,
             Self::Internal => 500,
             Self::StoreThrottled | Self::CircuitOpen => 503,
         }
@@ -167,13 +171,21 @@ impl ErrorCode {
 
     /// Whether the same request may succeed later, unchanged.
     pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::TooManyInflight | Self::StoreThrottled | Self::CircuitOpen | Self::Internal)
+        matches!(
+            self,
+            Self::TooManyInflight
+                | Self::TooManyExports
+                | Self::StoreThrottled
+                | Self::CircuitOpen
+                | Self::Internal
+        )
     }
 
     /// Seconds for `Retry-After`, where the status calls for one and the occurrence does not tell.
     pub const fn retry_after_seconds(self) -> Option<u64> {
         match self {
             Self::TooManyInflight | Self::CircuitOpen => Some(10),
+            Self::TooManyExports => Some(30),
             Self::StoreThrottled => Some(1),
             _ => None,
         }
@@ -220,6 +232,8 @@ impl ErrorCode {
             (Self::ModelRetired, Language::Tr) => "Bu model artık sunulmuyor",
             (Self::TooManyInflight, Language::En) => "Too many of your jobs are in progress",
             (Self::TooManyInflight, Language::Tr) => "Sürmekte olan çok fazla işiniz var",
+            (Self::TooManyExports, Language::En) => "Too many of your exports are under way",
+            (Self::TooManyExports, Language::Tr) => "Sürmekte olan çok fazla dışa aktarmanız var",
             (Self::StoreThrottled, Language::En) => "The service is busy",
             (Self::StoreThrottled, Language::Tr) => "Servis şu anda yoğun",
             (Self::CircuitOpen, Language::En) => "The model is not available at the moment",
@@ -284,6 +298,8 @@ impl ErrorCode {
             }
             (Self::TooManyInflight, Language::En) => "Wait until one of your jobs is done, then try again.",
             (Self::TooManyInflight, Language::Tr) => "İşlerinizden biri bitince yeniden deneyin.",
+            (Self::TooManyExports, Language::En) => "Wait until one of your exports is done, then try again.",
+            (Self::TooManyExports, Language::Tr) => "Dışa aktarmalarınızdan biri bitince yeniden deneyin.",
             (Self::StoreThrottled, Language::En) => "Try again in a second with the same Idempotency-Key.",
             (Self::StoreThrottled, Language::Tr) => {
                 "Bir saniye sonra aynı Idempotency-Key ile yeniden deneyin."

@@ -15,6 +15,9 @@ pub enum IdError {
     /// A job id is `job_` and 52 characters of base32.
     #[error("a job id is job_ followed by 52 characters a-z and 2-7")]
     JobId,
+    /// An export's id is `exp_` and 52 characters of base32.
+    #[error("an export id is exp_ followed by 52 characters a-z and 2-7")]
+    ExportId,
     /// What an authorizer calls the user.
     #[error("a user is 1 to 255 printable ASCII characters without spaces")]
     UserId,
@@ -93,6 +96,10 @@ text_id!(
     JobId, IdError::JobId, |text| is_base32(text, "job_", 52)
 );
 text_id!(
+    /// An export's id, derived as a job's is (see [`ExportId::derive`]), and no secret either.
+    ExportId, IdError::ExportId, |text| is_base32(text, "exp_", 52)
+);
+text_id!(
     /// Who pays and who owns: the `sub` claim of the authorizer, at most 255 ASCII characters (OpenID Connect Core 1.0,
     /// section 2).
     UserId, IdError::UserId, |text| is_graphic(text, 255)
@@ -145,6 +152,14 @@ impl JobId {
     /// A number that belongs to this job alone; seeds its picture and its index shard.
     pub fn number(&self) -> u64 {
         first_u64(&digest(&["number", &self.0]))
+    }
+}
+
+impl ExportId {
+    /// The one export of this user and key: `exp_` + base32(SHA-256("export", user, key)). The kind is hashed, too: a key that
+    /// made a job makes an export of its own.
+    pub fn derive(user: &UserId, key: &IdempotencyKey) -> Self {
+        Self(format!("exp_{}", base32(&digest(&["export", user.as_str(), key.as_str()]))))
     }
 }
 
@@ -337,6 +352,16 @@ mod tests {
         assert_ne!(id("alice", "k1"), id("alicek", "1"));
         assert_ne!(id("alice", "k1"), id("bob", "k1"));
         assert!(JobId::parse(id("alice", "k1").as_str()).is_ok());
+    }
+
+    #[test]
+    fn an_export_is_no_job_of_the_same_key() {
+        let (user, key) = (UserId::parse("alice").unwrap(), IdempotencyKey::parse("k").unwrap());
+        let export = ExportId::derive(&user, &key);
+        assert_eq!(ExportId::parse(export.as_str()), Ok(export.clone()));
+        assert_ne!(export.as_str().get(4..), JobId::derive(&user, &key).as_str().get(4..));
+        assert_ne!(export, ExportId::derive(&UserId::parse("bob").unwrap(), &key));
+        assert!(JobId::parse(export.as_str()).is_err());
     }
 
     #[test]

@@ -6,8 +6,12 @@
 
 pub mod answer;
 pub mod breaker;
+pub mod bulk_message;
+pub mod civil;
 pub mod clock_offset;
 pub mod error_code;
+pub mod export;
+pub mod export_file;
 mod fields;
 pub mod health;
 pub mod id;

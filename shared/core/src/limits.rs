@@ -50,6 +50,10 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(10);
 pub const LEASE_MAX: Duration = Duration::from_secs(240);
 /// The queue's visibility time-out (template): six times the function's, as AWS advises for event sources.
 pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(1_380);
+/// bulk's time-out (template): the longest that Lambda allows.
+pub const BULK_TIMEOUT: Duration = Duration::from_secs(900);
+/// Its queue's visibility time-out (template): six times the function's. What a dead one left is taken up sooner, by the sweeper.
+pub const BULK_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(5_400);
 /// submit's and api's time-out (template): an HTTP API gives up at 30 s.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(29);
 /// The sweeper's time-out (template): shorter than its schedule, so that one never overlaps the next.
@@ -197,7 +201,46 @@ pub const DELIVERY_SHARDS: u64 = 4;
 /// The webhooks' queue's visibility time-out (template): six times the notifier's.
 pub const WEBHOOK_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(360);
 
+/// Days that one export may span, the first and the last included.
+pub const EXPORT_DAYS_MAX: i32 = 365;
+/// Exports of one user that may be under way at a time: each reads all that its days hold.
+pub const EXPORTS_LIVE_MAX: u64 = 3;
+/// Whoever writes an export has died when it has not said otherwise for this long.
+pub const EXPORT_LEASE: Duration = Duration::from_secs(120);
+/// It says so this often, and with each part.
+pub const EXPORT_RENEW: Duration = Duration::from_secs(30);
+/// A message that has not led to a claim by then is taken for lost and sent again.
+pub const EXPORT_WAKE: Duration = Duration::from_secs(120);
+/// Claims of an export without any progress.
+pub const EXPORT_TRIES_MAX: u32 = 5;
+/// An export's deadline. A million jobs take 20 minutes ([`EXPORT_PAGE_EVERY`]).
+pub const EXPORT_DEADLINE: Duration = Duration::from_secs(6 * 3_600);
+/// An invocation gives an export back this long before it ends: one more page is read and written by then.
+pub const EXPORT_HANDOVER: Duration = Duration::from_secs(45);
+/// One page is read this often: 1,000 entries of 200 bytes are 50 read units, 100 jobs of a kilobyte as many again. So an export
+/// reads its user's partition of the ledger at 500 units a second, of 3,000 that DynamoDB allows a partition.
+pub const EXPORT_PAGE_EVERY: Duration = Duration::from_millis(100);
+/// Entries of one page.
+pub const EXPORT_ENTRIES: u16 = 1_000;
+/// Jobs of one page: what one BatchGetItem reads.
+pub const EXPORT_JOBS: usize = 100;
+/// A part is sent to S3 when it is this long. S3 takes none below 5 MiB but the last.
+pub const EXPORT_PART_BYTES: usize = 8 * 1024 * 1024;
+/// Parts of one file: their names stand in the record, 40 bytes each.
+pub const EXPORT_PARTS_MAX: usize = 1_000;
+/// Days that a finished export's record is kept.
+pub const EXPORT_RECORD_DAYS: u64 = 7;
+/// Days after which the bucket deletes its file (template).
+pub const EXPORT_FILE_DAYS: u64 = 8;
+/// A link to the file lives this long.
+pub const EXPORT_LINK_LIFE: Duration = Duration::from_secs(3_600);
+
 const _: () = {
+    assert!(EXPORT_PART_BYTES >= 5 * 1024 * 1024, "S3 takes no smaller part but the last");
+    assert!(EXPORT_RECORD_DAYS < EXPORT_FILE_DAYS, "a file outlives the last link that is given out to it");
+    assert!(EXPORT_DEADLINE.as_secs() < 86_400, "the bucket aborts what was begun a day ago");
+    assert!(EXPORT_RENEW.as_secs() * 3 < EXPORT_LEASE.as_secs(), "a lease outlives what delays its renewal");
+    assert!(EXPORT_HANDOVER.as_secs() < BULK_TIMEOUT.as_secs(), "an invocation gets further");
     assert!(
         TICKET_LIFE.as_secs() < CONNECTION_IDLE.as_secs(),
         "a client has time to ask before it is cut off"
@@ -248,6 +291,10 @@ const _: () = {
     assert!(
         VISIBILITY_TIMEOUT.as_secs() >= 6 * WORKER_TIMEOUT.as_secs(),
         "AWS: visibility at least six times the function's time-out"
+    );
+    assert!(
+        BULK_VISIBILITY_TIMEOUT.as_secs() >= 6 * BULK_TIMEOUT.as_secs(),
+        "the same of the queue of what takes long"
     );
     assert!(SWEEPER_TIMEOUT.as_secs() < SWEEP.as_secs(), "sweeps do not overlap");
     assert!(

@@ -65,7 +65,11 @@ impl Timestamp {
 
     /// The calendar day in UTC, `2026-11-22`.
     pub fn utc_day(self) -> String {
-        self.jiff().to_zoned(TimeZone::UTC).date().to_string()
+        self.utc_date().to_string()
+    }
+
+    pub(crate) fn utc_date(self) -> jiff::civil::Date {
+        self.jiff().to_zoned(TimeZone::UTC).date()
     }
 
     /// The calendar day in Los Angeles, `2026-11-22`. Gemini's daily quotas turn at midnight there

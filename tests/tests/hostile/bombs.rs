@@ -18,7 +18,7 @@ const MB: usize = 1024 * 1024;
 const SUBMIT_HEAP_MAX: usize = 8 * MB;
 
 /// The most that was allocated while this was done, beside what was there before. Nothing else runs meanwhile.
-fn counted<T>(what: &str, heap_max: usize, work: impl FnOnce() -> T) -> T {
+pub(crate) fn counted<T>(what: &str, heap_max: usize, work: impl FnOnce() -> T) -> T {
     let (before, started) = (HEAP.current_usage(), Instant::now());
     HEAP.reset_peak_usage();
     let done = work();

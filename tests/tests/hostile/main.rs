@@ -13,6 +13,7 @@
 )]
 
 mod bombs;
+mod exports;
 mod mutate;
 mod mutate_image;
 mod mutate_json;

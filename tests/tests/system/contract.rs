@@ -13,6 +13,7 @@ mod webhooks;
 use std::collections::BTreeSet;
 
 use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::export::{ExportFailure, ExportFormat, ExportKind, GroupBy};
 use darkroom_core::image::ImageFormat;
 use darkroom_core::job::{Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
@@ -71,6 +72,10 @@ fn set<const N: usize>(words: [&str; N]) -> BTreeSet<String> {
     words.map(str::to_owned).into()
 }
 
+fn all<T: Copy>(known: &[T], word: fn(T) -> &'static str) -> BTreeSet<String> {
+    known.iter().map(|known| word(*known).to_owned()).collect()
+}
+
 #[test]
 fn the_words_are_those_of_the_core() {
     let document = document();
@@ -97,6 +102,13 @@ fn the_words_are_those_of_the_core() {
         ("Reference/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
         ("UploadRequest/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
         ("UploadRequest/properties/kind/enum", set(UploadKind::ALL.map(UploadKind::as_str))),
+        ("ExportRequest/properties/kind/enum", all(ExportKind::ALL, ExportKind::as_str)),
+        ("Export/properties/kind/enum", all(ExportKind::ALL, ExportKind::as_str)),
+        ("ExportRequest/properties/format/enum", all(ExportFormat::ALL, ExportFormat::as_str)),
+        ("Export/properties/format/enum", all(ExportFormat::ALL, ExportFormat::as_str)),
+        ("ExportRequest/properties/group_by/enum", all(GroupBy::ALL, GroupBy::as_str)),
+        ("Export/properties/group_by/enum", all(GroupBy::ALL, GroupBy::as_str)),
+        ("ExportError/properties/code/enum", all(ExportFailure::ALL, ExportFailure::as_str)),
         ("EventKind/enum", set(EventKind::ALL.map(EventKind::as_str))),
         ("Webhook/properties/disabled_reason/enum", set(DisabledReason::ALL.map(DisabledReason::as_str))),
         ("Delivery/properties/status/enum", set(Standing::WORDS)),

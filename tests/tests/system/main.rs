@@ -8,6 +8,7 @@ mod clock;
 mod contention;
 mod contract;
 mod drafts;
+mod exports;
 mod flow;
 mod forge;
 mod gemini;

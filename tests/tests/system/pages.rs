@@ -27,14 +27,17 @@ const COMMAND: &str = "cargo run --release -- ";
 const GRANT: &str = "cargo run --release -- tokens ";
 
 /// Members that differ from one run to the next, beside points in time.
-const NEW_EACH_TIME: [&str; 14] = [
+const NEW_EACH_TIME: [&str; 17] = [
     "bytes",
+    "download_url",
+    "end_date",
     "eta_seconds",
     "image_url",
     "oldest_pending_seconds",
     "seconds",
     "secret",
     "sha256",
+    "start_date",
     "sweeper",
     "ticket",
     "tries",

@@ -67,7 +67,7 @@ async fn nobody_sees_or_changes_what_is_anothers() -> anyhow::Result<()> {
                 .is_closed_to_nobody(&asked, (row.shows == Shows::Everybody).then_some(other.status))
                 .await?;
             match row.shows {
-                Shows::OneJob | Shows::Nothing => {
+                Shows::OneJob | Shows::OneExport | Shows::Nothing => {
                     let absent = house.ask_as(&row.asked(&house.absent_path(row)), OTHER).await?;
                     assert_eq!((absent.status, absent.text("code")), (404, "not_found"), "{asked:?}");
                     assert!(alike(&other, &absent), "{asked:?}: {other:?} is not {absent:?}");
@@ -91,6 +91,11 @@ async fn nobody_sees_or_changes_what_is_anothers() -> anyhow::Result<()> {
                         "the owner's tokens pay for nobody"
                     );
                     assert!(alike(&other, &newcomer), "{other:?} is not {newcomer:?}");
+                }
+                Shows::MadeFree => {
+                    assert_eq!((other.status, newcomer.status), (202, 202), "{asked:?}: {other:?}");
+                    let ids: BTreeSet<_> = [other.text("id"), newcomer.text("id"), &house.export].into();
+                    assert_eq!(ids.len(), 3, "one for each: {ids:?}");
                 }
                 Shows::NewPlace => {
                     let stranger = house.ask_as(&asked, "nobody-ever-heard-of").await?;
@@ -126,7 +131,9 @@ impl House {
 
 /// The same requests, as the owner: otherwise nothing above could fail.
 async fn the_owner_sees_all_of_it(house: &House) -> anyhow::Result<()> {
-    for row in ROWS.iter().filter(|row| matches!(row.shows, Shows::OneJob | Shows::CallersOwn)) {
+    for row in
+        ROWS.iter().filter(|row| matches!(row.shows, Shows::OneJob | Shows::OneExport | Shows::CallersOwn))
+    {
         let answer = house.ask_as(&row.asked(&house.owners_path(row)), OWNER).await?;
         house.is_the_owners(row, &answer);
     }

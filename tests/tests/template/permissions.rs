@@ -10,13 +10,14 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 59] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 70] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
     ("submit", "keys", &["dynamodb:Query"], "catalogue"),
     ("submit", "keys", &["dynamodb:GetItem"], "breakers"),
     ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
+    ("submit", "bulk queue", &["sqs:SendMessage"], ALWAYS),
     // Looks whether an upload is there and has it kept, and never reads one.
     ("submit", "bucket", &["s3:ListBucket"], "uploads"),
     ("submit", "uploads", &["s3:PutObjectTagging"], ALWAYS),
@@ -60,7 +61,8 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 59] = [
     ("api", "secrets", &["kms:GenerateDataKey"], "push table"),
     ("api", "queue", &["sqs:GetQueueAttributes"], ALWAYS),
     ("api", "images", &["s3:DeleteObject", "s3:GetObject"], ALWAYS),
-    // Signs links to put uploads.
+    // Signs links to exports, and to put uploads.
+    ("api", "exports", &["s3:GetObject"], ALWAYS),
     ("api", "uploads", &["s3:PutObject", "s3:PutObjectTagging"], ALWAYS),
     ("api", "bucket", &["s3:ListBucket"], "probe"),
     ("api", "logs", LOGS, ALWAYS),
@@ -84,6 +86,7 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 59] = [
     ("sweeper", "keys", &["dynamodb:Query"], "keys without secrets"),
     ("sweeper", "keys", &["dynamodb:UpdateItem"], "heartbeats"),
     ("sweeper", "queue", &["sqs:SendMessage"], ALWAYS),
+    ("sweeper", "bulk queue", &["sqs:SendMessage"], ALWAYS),
     // Wakes deliveries, and reads none of what they tell.
     ("sweeper", "push/index/due", &["dynamodb:Query"], ALWAYS),
     ("sweeper", "push", &["dynamodb:UpdateItem"], "webhooks"),
@@ -129,6 +132,15 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 59] = [
     ("notifier", "POST to connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "DELETE of connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "logs", LOGS, ALWAYS),
+    // Writes the records of exports, and reads what is exported. It makes no job, settles none, and sends nothing.
+    ("bulk", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
+    ("bulk", "jobs/index/by_user", &["dynamodb:Query"], ALWAYS),
+    ("bulk", "ledger", &["dynamodb:Query"], ALWAYS),
+    ("bulk", "exports", &["s3:AbortMultipartUpload", "s3:PutObject"], ALWAYS),
+    ("bulk", "bucket", &["s3:ListBucket"], "exports"),
+    ("bulk", "keys", &["dynamodb:GetItem"], "breakers"),
+    ("bulk", "bulk queue", &["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], ALWAYS),
+    ("bulk", "logs", LOGS, ALWAYS),
 ];
 
 /// Without a condition.
@@ -162,6 +174,7 @@ fn condition(name: &str) -> Vec<String> {
         }
         "own table" => vec!["StringEquals kms:EncryptionContext:table dark-keys".to_owned()],
         "uploads" => vec!["StringLike s3:prefix uploads/*".to_owned()],
+        "exports" => vec!["StringLike s3:prefix exports/*".to_owned()],
         "probe" => vec![format!("StringEquals s3:prefix {PROBE_PREFIX}")],
         _ => Vec::new(),
     }
@@ -238,9 +251,11 @@ fn arn(function: &str, resource: &str) -> String {
     const PLACE: &str = "eu-central-1:123456789012";
     match resource {
         "queue" => format!("arn:aws:sqs:{PLACE}:dark-jobs"),
+        "bulk queue" => format!("arn:aws:sqs:{PLACE}:dark-bulk"),
         "webhooks' queue" => format!("arn:aws:sqs:{PLACE}:dark-webhooks"),
         "secrets" => format!("arn:aws:kms:{PLACE}:key/dark-SecretsKey"),
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
+        "exports" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/exports/*".to_owned(),
         "uploads" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/uploads/*".to_owned(),
         "bucket" => "arn:aws:s3:::dark-images-123456789012-eu-central-1".to_owned(),
         "POST to connections" => format!("arn:aws:execute-api:{PLACE}:dark-websocket/ws/POST/@connections/*"),

@@ -117,6 +117,7 @@ fn check_queues(view: &View<'_>, faults: &mut Faults) {
     let all = [
         ("worker", "dark-jobs", limits::VISIBILITY_TIMEOUT),
         ("notifier", "dark-webhooks", limits::WEBHOOK_VISIBILITY_TIMEOUT),
+        ("bulk", "dark-bulk", limits::BULK_VISIBILITY_TIMEOUT),
     ];
     faults.same("queues", &view.stack.queues.len(), &(2 * all.len()));
     for (function, name, visibility) in all {
@@ -138,7 +139,8 @@ fn check_queue(view: &View<'_>, (function, name): (&str, &str), visibility: Dura
     );
     let dead = queue.redrive.as_ref().and_then(|redrive| view.stack.queue(&redrive.dead_letter_queue));
     let Some(dead) = dead else {
-        return faults.require(false, "messages received too often go to a dead-letter queue");
+        return faults
+            .require(false, &format!("messages of {name} received too often go to a dead-letter queue"));
     };
     faults.require(dead.name != queue.name, "the dead-letter queue is another queue");
     faults.same("dead-letter queue", &dead.name, &format!("{name}-dead"));
@@ -221,6 +223,7 @@ fn check_bucket(view: &View<'_>, faults: &mut Faults) {
             "ExpirationInDays": limits::UPLOAD_UNUSED_DAYS,
         },
         {"Id": "expire-uploads", "Status": "Enabled", "Prefix": "uploads/", "ExpirationInDays": limits::UPLOAD_DAYS},
+        {"Id": "expire-exports", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": limits::EXPORT_FILE_DAYS},
         {"Id": "abort-uploads", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
     ]);
     faults.same("object expiry", written("LifecycleConfiguration/Rules"), &lifecycle);

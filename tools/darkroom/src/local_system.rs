@@ -520,6 +520,7 @@ fn schedules(
     Ok(schedules)
 }
 
+/// Where messages end that no worker can begin.
 fn dead_letter_queue(stack: &Stack) -> anyhow::Result<String> {
     stack.outputs.get("DeadLetterQueueUrl").cloned().context("the template tells of no dead-letter queue")
 }

@@ -8,6 +8,7 @@ mod breaker;
 mod breaker_fleet;
 mod catalogue;
 mod clock_offset;
+mod export;
 mod fleet;
 mod guards;
 mod health;

@@ -2,6 +2,7 @@
 //! condition taken out, which it must notice.
 
 mod choices;
+mod exports;
 mod jobs;
 mod ledger;
 mod metadata;
@@ -43,6 +44,7 @@ fn cases() -> Vec<Case> {
         metadata::cases(),
         pool::cases(),
         push::cases(),
+        exports::cases(),
         webhooks::cases(),
     ];
     cases.into_iter().flatten().collect()

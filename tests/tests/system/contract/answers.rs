@@ -72,6 +72,7 @@ async fn every_answer_is_as_described_and_all_that_is_described_is_answered() ->
     settled::of_an_open_breaker(&mut seen, &stack).await?;
     of_jobs(&mut seen, &stack).await?;
     of_uploads(&mut seen, &stack).await?;
+    of_exports(&mut seen, &mut stack).await?;
     webhooks::of_webhooks(&mut seen, &stack).await?;
     settled::of_jobs(&mut seen, &stack).await?;
     settled::of_patches(&mut seen, &stack).await?;
@@ -209,6 +210,57 @@ async fn of_uploads(seen: &mut Seen<'_>, stack: &TestStack) -> anyhow::Result<()
     let shown = stack.app.get("alice", &format!("/v1/jobs/{}", made.text("id"))).await?;
     assert_eq!(shown.body["reference"]["upload_id"], *upload, "{}", shown.body);
     seen.see_as("GET /v1/jobs/{id}", &shown, 200, "")
+}
+
+/// An export, what is refused of one, and more than may be under way.
+async fn of_exports(seen: &mut Seen<'_>, stack: &mut TestStack) -> anyhow::Result<()> {
+    const ROUTE: &str = "POST /v1/exports";
+    let all =
+        [("authorization", "Bearer erin"), ("idempotency-key", "k"), ("content-type", "application/json")];
+    let body = |body: Value| body.to_string().into_bytes();
+    let order =
+        json!({"kind": "ledger", "format": "csv", "start_date": "2026-01-01", "end_date": "2026-12-31"});
+    let other = json!({"kind": "jobs", "format": "jsonl", "start_date": "2026-02-01", "end_date": "2026-02-28",
+                       "group_by": "week"});
+    let post = async |headers: &[(&str, &str)], body| {
+        stack.app.send("POST", "/v1/exports", headers, Some(body)).await
+    };
+    for (headers, body, status, code) in [
+        (&all[..], b"{".to_vec(), 400, "malformed_json"),
+        (&all[..], body(json!({"kind": "ledger", "from": "x"})), 400, "unknown_field"),
+        (&[all[0], all[2]][..], body(order.clone()), 400, "missing_idempotency_key"),
+        (&all[..], vec![b' '; 17 * 1_024], 413, "body_too_large"),
+        (&all[..], vec![b' '; 7 * 1_024 * 1_024], 413, ""),
+        (&all[..2], body(order.clone()), 415, "unsupported_media_type"),
+        (&all[..], body(json!({"kind": "ledger"})), 422, "invalid_value"),
+        (&all[..], body(order.clone()), 202, ""),
+        (&all[..], body(order.clone()), 202, ""),
+        (&all[..], body(other.clone()), 422, "idempotency_mismatch"),
+    ] {
+        let answer = post(headers, body).await?;
+        seen.see_as(ROUTE, &answer, status, code)?;
+    }
+    let replayed = post(&all, body(order)).await?;
+    assert_eq!(replayed.header("idempotent-replayed"), "true");
+    let ready = crate::exports::over(stack, "erin", replayed.text("id")).await?;
+    assert_eq!(ready.text("status"), "ready", "{}", ready.body);
+    seen.see_as("GET /v1/exports/{id}", &ready, 200, "")?;
+    stack.system.stop_consuming(Duration::from_secs(5)).await;
+    let mut last = None;
+    for (key, status, code) in
+        [("k1", 202, ""), ("k2", 202, ""), ("k3", 202, ""), ("k4", 429, "too_many_exports")]
+    {
+        let headers = [all[0], ("idempotency-key", key), all[2]];
+        let answer = stack.app.send("POST", "/v1/exports", &headers, Some(body(other.clone()))).await?;
+        seen.see_as(ROUTE, &answer, status, code)?;
+        if status == 202 {
+            last = Some(answer.text("id").to_owned());
+        }
+    }
+    let waits = stack.app.get("erin", &format!("/v1/exports/{}", last.unwrap_or_default())).await?;
+    assert_eq!(waits.text("status"), "pending", "{}", waits.body);
+    seen.see_as("GET /v1/exports/{id}", &waits, 200, "")?;
+    stack.system.start_consuming()
 }
 
 const PICTURE: &[u8] = include_bytes!("../../../corpora/image/good_rgb.png");

@@ -202,6 +202,10 @@ async fn no_shape_of_claims_makes_the_owner_of_a_caller() -> anyhow::Result<()> 
                     (Taken::Unreadable, _) => panic!("{said}: it was read: {answer:?}"),
                     // What needs no caller asks for none.
                     (_, Shows::Everybody) => assert_eq!(answer.status, newcomer.status, "{said}: {answer:?}"),
+                    (Taken::Newcomer, Shows::MadeFree) => {
+                        assert_eq!(answer.status, 202, "{said}: {answer:?}");
+                        assert_ne!(answer.text("id"), house.export, "{said}");
+                    }
                     (Taken::Newcomer, _) | (Taken::Nobody, Shows::Nothing) => {
                         assert!(alike(&answer, &newcomer), "{said}: {answer:?} is not {newcomer:?}");
                     }
@@ -219,7 +223,9 @@ async fn no_shape_of_claims_makes_the_owner_of_a_caller() -> anyhow::Result<()> 
 
 /// The same way, with the owner's claims: otherwise nothing above could fail.
 async fn the_owner_is_taken_for_the_owner(house: &House) -> anyhow::Result<()> {
-    for row in ROWS.iter().filter(|row| matches!(row.shows, Shows::OneJob | Shows::CallersOwn)) {
+    for row in
+        ROWS.iter().filter(|row| matches!(row.shows, Shows::OneJob | Shows::OneExport | Shows::CallersOwn))
+    {
         let asked = row.asked(&house.owners_path(row));
         let answer = invoke(house, row, &asked, Some(&named(OWNER))).await?;
         house.is_the_owners(row, &answer);

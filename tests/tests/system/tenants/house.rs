@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::now;
-use darkroom_core::id::{IdempotencyKey, JobId, UserId};
+use darkroom_core::id::{ExportId, IdempotencyKey, JobId, UserId};
 use darkroom_tests::stack::{Answer, PATIENCE, TestStack};
 use serde_json::{Value, json};
 
@@ -33,6 +33,9 @@ pub(super) struct House {
     /// The owner's job that waits.
     pub(super) live: String,
     absent: String,
+    /// The owner's export, of the owner's first key.
+    pub(super) export: String,
+    absent_export: String,
     /// The owner's webhook, and what was sent there.
     webhook: [String; 2],
     /// What stands in the owner's answers and must stand in no other.
@@ -52,6 +55,10 @@ impl House {
         let draft = stack.app.submit(OWNER, KEY, &order()).await?.text("id").to_owned();
         let drawn = stack.app.settled(OWNER, &draft).await?;
         assert_eq!(drawn["status"], "draft", "{drawn}");
+        let order_of_export =
+            json!({"kind": "ledger", "format": "csv", "start_date": "2026-01-01", "end_date": "2026-12-31"});
+        let export = crate::exports::ask(&stack, OWNER, KEY, &order_of_export).await?.text("id").to_owned();
+        assert_eq!(crate::exports::over(&stack, OWNER, &export).await?.text("status"), "ready");
         stack.grant(OTHER, 1).await?;
         let others = stack.app.submit(OTHER, "k", &json!({"prompt": "a windmill"})).await?;
         stack.app.settled(OTHER, others.text("id")).await?;
@@ -63,7 +70,8 @@ impl House {
         let live = stack.app.submit(OWNER, "the-second-key-of-the-owner", &order()).await?;
         let live = live.text("id").to_owned();
         let hash = drawn["image"]["sha256"].as_str().unwrap().to_owned();
-        let mut marks = vec![draft.clone(), cancelled.clone(), live.clone(), hash, op_id.to_owned()];
+        let mut marks =
+            vec![draft.clone(), cancelled.clone(), live.clone(), export.clone(), hash, op_id.to_owned()];
         marks
             .extend(["lighthouse", "talk-of-the-owner", "album-of-the-owner", "42424242"].map(str::to_owned));
         marks.extend([webhook.clone(), delivery.clone(), "hook-of-the-owner".to_owned()]);
@@ -75,6 +83,8 @@ impl House {
             live,
             webhook: [webhook, delivery],
             absent: JobId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
+            export,
+            absent_export: ExportId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
             marks,
         })
     }
@@ -86,7 +96,7 @@ impl House {
         } else if row.path.contains("{id}") {
             [&self.draft, &self.cancelled, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
         } else {
-            vec![row.path.to_owned()]
+            vec![row.path.replace("{export}", &self.export)]
         }
     }
 
@@ -98,7 +108,7 @@ impl House {
             Job::Live => &self.live,
             Job::Webhook => &self.webhook[0],
         };
-        row.path.replace("{id}", id).replace("{delivery}", &self.webhook[1])
+        row.path.replace("{id}", id).replace("{delivery}", &self.webhook[1]).replace("{export}", &self.export)
     }
 
     /// Whether the owner's answer is as it should be, and shows what is the owner's.
@@ -108,13 +118,16 @@ impl House {
         assert!(is_shown, "{}: {}", row.route, answer.body);
     }
 
-    /// A route's path for a job, or a webhook, that nobody has.
+    /// A route's path for a job, a webhook or an export that nobody has.
     pub(super) fn absent_path(&self, row: &Row) -> String {
         let absent = match row.owners.0 {
             Job::Webhook => format!("whk_{}", "a".repeat(26)),
             Job::Draft | Job::Cancelled | Job::Live => self.absent.clone(),
         };
-        row.path.replace("{id}", &absent).replace("{delivery}", &self.webhook[1])
+        row.path
+            .replace("{id}", &absent)
+            .replace("{delivery}", &self.webhook[1])
+            .replace("{export}", &self.absent_export)
     }
 
     /// Asks over HTTP, with this `Authorization`.
@@ -161,7 +174,16 @@ impl House {
         let page = self.dynamodb.scan().table_name(table).consistent_read(true).send().await?;
         assert!(page.last_evaluated_key.is_none(), "a few records are one page");
         let key = |record: &HashMap<String, AttributeValue>| format!("{:?} {:?}", record["pk"], record["sk"]);
-        Ok(page.items.unwrap_or_default().into_iter().map(|record| (key(&record), record)).collect())
+        // An export costs nothing: others make some of their own.
+        let others = |record: &HashMap<String, AttributeValue>| {
+            let of = |name: &str| {
+                record.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
+            };
+            let is_of_export = of("pk").starts_with("exp_") || of("pk").starts_with("EXPORTS#");
+            is_of_export && of("user") != OWNER && of("pk") != format!("EXPORTS#{OWNER}")
+        };
+        let records = page.items.unwrap_or_default().into_iter().filter(|record| !others(record));
+        Ok(records.map(|record| (key(&record), record)).collect())
     }
 
     /// Lets what waits be drawn and ends the test.
@@ -211,7 +233,9 @@ pub(super) fn order() -> Value {
 pub(super) fn alike(one: &Answer, two: &Answer) -> bool {
     let headers = |answer: &Answer| {
         let mut headers = answer.headers.clone();
-        headers.retain(|name, _| !["date", "apigw-requestid"].contains(&name.as_str()));
+        // Whether a caller has asked so before is the caller's own.
+        headers
+            .retain(|name, _| !["date", "apigw-requestid", "idempotent-replayed"].contains(&name.as_str()));
         headers
     };
     let body = |answer: &Answer| {

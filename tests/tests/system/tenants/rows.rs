@@ -9,6 +9,10 @@ use super::house::KEY;
 pub(super) enum Shows {
     /// The job or webhook that its path names: to anybody but its owner it is absent.
     OneJob,
+    /// The export that its path names: the same.
+    OneExport,
+    /// The export that it makes, which costs nothing: each who is signed in has one of this key.
+    MadeFree,
     /// What the caller has.
     CallersOwn,
     /// The same to all who are signed in.
@@ -69,7 +73,7 @@ impl Row {
 }
 
 /// In an order in which the owner can have all of it.
-pub(super) const ROWS: [Row; 24] = [
+pub(super) const ROWS: [Row; 26] = [
     row("POST /v1/jobs", "submit", "POST", "/v1/jobs", Shows::Made),
     row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
     row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
@@ -83,6 +87,8 @@ pub(super) const ROWS: [Row; 24] = [
         .owners(Job::Cancelled, 202),
     row("DELETE /v1/jobs/{id}", "api", "DELETE", "/v1/jobs/{id}", Shows::OneJob).owners(Job::Cancelled, 204),
     row("POST /v1/uploads", "api", "POST", "/v1/uploads", Shows::NewPlace),
+    row("GET /v1/exports/{id}", "api", "GET", "/v1/exports/{export}", Shows::OneExport),
+    row("POST /v1/exports", "submit", "POST", "/v1/exports", Shows::MadeFree),
     row("GET /v1/account", "api", "GET", "/v1/account", Shows::CallersOwn),
     row("GET /v1/account/entries", "api", "GET", "/v1/account/entries", Shows::CallersOwn),
     row("GET /v1/models", "api", "GET", "/v1/models", Shows::SignedIn),
@@ -136,6 +142,12 @@ impl Row {
             asked.headers.push(("content-type", "application/json".to_owned()));
             asked.headers.push(("idempotency-key", KEY.to_owned()));
             asked.body = Some(json!({"prompt": "a bridge"}));
+        } else if self.shows == Shows::MadeFree {
+            asked.headers.push(("content-type", "application/json".to_owned()));
+            asked.headers.push(("idempotency-key", KEY.to_owned()));
+            asked.body = Some(
+                json!({"kind": "jobs", "format": "csv", "start_date": "2026-01-01", "end_date": "2026-01-31"}),
+            );
         } else if self.shows == Shows::NewPlace {
             asked.headers.push(("content-type", "application/json".to_owned()));
             let hash = "0f".repeat(32);
