@@ -5,6 +5,7 @@
 //! money in [`ledger`], every meaning of a provider's answer in [`answer`].
 
 pub mod answer;
+pub mod batch;
 pub mod breaker;
 pub mod clock_offset;
 pub mod error_code;

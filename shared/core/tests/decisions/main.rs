@@ -4,6 +4,7 @@
 mod common;
 
 mod answer;
+mod batch;
 mod breaker;
 mod breaker_fleet;
 mod catalogue;
