@@ -28,7 +28,7 @@ chaos MINUTES="2" *ARGS:
 
 # The functions' binaries as they are deployed, for this machine's processor, in target/lambda.
 functions:
-    cargo build --locked --profile lambda --package submit --package api --package worker --package sweeper --package notifier
+    cargo build --locked --profile lambda --package submit --package api --package worker --package sweeper --package notifier --package bulk
 
 # The whole proof: model, every call with every fault, 2,000 seeds, every clause taken out; one table.
 proof:

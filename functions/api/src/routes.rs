@@ -16,7 +16,7 @@ use darkroom_edge::{Problem, method_not_allowed, not_found};
 
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
-use crate::{account, drafts, health, jobs, metadata, overview, tickets, uploads, webhooks};
+use crate::{account, batches, drafts, health, jobs, metadata, overview, tickets, uploads, webhooks};
 
 /// What the routes need.
 pub struct Api {
@@ -50,6 +50,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs/{id}/publish", post(drafts::publish))
         .route("/v1/jobs/{id}/unpublish", post(drafts::unpublish))
         .route("/v1/jobs/{id}/retry", post(method_not_allowed))
+        .route("/v1/batches", post(method_not_allowed))
+        .route("/v1/batches/{id}", get(batches::show))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/uploads", post(uploads::begin))
         .route("/v1/account", get(account::balance))
         .route("/v1/account/entries", get(account::entries))

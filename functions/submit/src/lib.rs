@@ -1,12 +1,18 @@
-//! `POST /v1/jobs` and `POST /v1/jobs/{id}/retry`: takes a valid request and its price, queues the job.
+//! `POST /v1/jobs`, `POST /v1/jobs/{id}/retry` and `POST /v1/batches`: takes valid requests and their prices, queues the jobs.
 
+mod batch;
 mod breakers;
 mod reference;
 mod submit;
 
 use darkroom_aws::clients::Clients;
-use darkroom_aws::config::{ConfigError, Environment, SubmitRules, Tables, image_bucket, queue_url};
-use darkroom_aws::{Catalogue, JobQueue, JobTable, KeyTable, LedgerTable, UploadStore};
+use darkroom_aws::config::{
+    ConfigError, Environment, SubmitRules, Tables, bulk_queue_url, image_bucket, queue_url, quota_minute,
+};
+use darkroom_aws::{
+    BatchLines, BatchMaker, BulkQueue, Catalogue, JobQueue, JobTable, KeyTable, LedgerTable, Pacer,
+    UploadStore,
+};
 
 use crate::breakers::Breakers;
 
@@ -19,15 +25,31 @@ pub use crate::submit::{Submit, router};
 pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Submit, ConfigError> {
     let tables = Tables::read(environment)?;
     let (queue_url, bucket) = (queue_url(environment)?, image_bucket(environment)?);
+    let bulk_queue_url = bulk_queue_url(environment)?;
     let rules = SubmitRules::read(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
     let keys = KeyTable::new(clients.dynamodb.clone(), tables.keys);
+    let bulk_queue = BulkQueue::new(clients.sqs.clone(), bulk_queue_url);
+    let jobs = JobTable::new(clients.dynamodb, tables.jobs, ledger);
+    let queue = JobQueue::new(clients.sqs, queue_url);
+    let uploads = UploadStore::new(clients.s3.clone(), bucket.clone());
+    let lines = BatchLines::new(clients.s3, bucket);
     Ok(Submit {
-        jobs: JobTable::new(clients.dynamodb, tables.jobs, ledger),
-        queue: JobQueue::new(clients.sqs, queue_url),
+        maker: BatchMaker::new(
+            jobs.clone(),
+            queue.clone(),
+            uploads.clone(),
+            lines,
+            rules.wake,
+            rules.ttl_days,
+        ),
+        pacer: Pacer::new(keys.clone(), quota_minute(environment)?),
         breakers: Breakers::new(keys.clone()),
         catalogue: Catalogue::new(keys.clone()),
-        uploads: UploadStore::new(clients.s3, bucket),
+        jobs,
+        queue,
+        bulk_queue,
+        uploads,
         keys,
         rules,
     })

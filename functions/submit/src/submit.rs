@@ -11,8 +11,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use darkroom_aws::config::SubmitRules;
 use darkroom_aws::{
-    Beside, Catalogue, Created, JobQueue, JobTable, KeyTable, StoreError, UploadStore, now, random_stamp,
-    read_clock,
+    BatchMaker, Beside, BulkQueue, Catalogue, Created, JobQueue, JobTable, KeyTable, Pacer, StoreError,
+    UploadStore, now, random_stamp, read_clock,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
@@ -20,7 +20,7 @@ use darkroom_core::job::{Job, Order, Record, Submission, Tombstone, WaitReason};
 use darkroom_core::job_view::JobView;
 use darkroom_core::ledger::{LedgerError, Settlement};
 use darkroom_core::lifecycle::Command;
-use darkroom_core::limits::{PROMPT_INLINE_BYTES_MAX, SETTLE_PATIENCE};
+use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::metadata::Metadata;
 use darkroom_core::model::{Choice, Model, choose};
 use darkroom_core::outlook::Outlook;
@@ -33,12 +33,16 @@ use darkroom_edge::{
     AcceptLanguage, Caller, JsonBody, Problem, VARY_LANGUAGE, method_not_allowed, not_found,
 };
 
+use crate::batch::post_batch;
 use crate::breakers::Breakers;
 
 /// What a submission needs.
 pub struct Submit {
     pub(crate) jobs: JobTable,
     pub(crate) queue: JobQueue,
+    pub(crate) bulk_queue: BulkQueue,
+    pub(crate) maker: BatchMaker,
+    pub(crate) pacer: Pacer,
     pub(crate) catalogue: Catalogue,
     pub(crate) keys: KeyTable,
     pub(crate) breakers: Breakers,
@@ -47,6 +51,13 @@ pub struct Submit {
 }
 
 impl Submit {
+    /// The same, with fewer writes in a transaction that makes jobs of a batch: so a test's small batch takes several. No setting does
+    /// this.
+    #[must_use]
+    pub fn with_batch_writes(self, writes: usize) -> Self {
+        Self { maker: self.maker.with_writes(writes), ..self }
+    }
+
     /// Opens the connection to DynamoDB, reads the catalogue and sees to it that the clock is right during initialisation: a job
     /// that was made by a fast clock would stand behind later ones.
     pub async fn warm(&self) -> Result<(), StoreError> {
@@ -60,12 +71,13 @@ pub fn router(submit: Submit) -> Router {
     Router::new()
         .route("/v1/jobs", post(post_job))
         .route("/v1/jobs/{id}/retry", post(post_retry))
+        .route("/v1/batches", post(post_batch))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(submit))
 }
 
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 async fn post_job(
     State(submit): State<Arc<Submit>>,
@@ -213,11 +225,11 @@ impl Submit {
         let created = self.jobs.create(job, Some(beside), self.rules.inflight_max).await?;
         match &created {
             Created::New(job) => {
-                tokio::join!(self.send(job, at), Box::pin(self.keep_reference(job)));
+                tokio::join!(self.send(job, at), Box::pin(self.uploads.keep_reference(job)));
                 tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
             }
             // Who made it may have died before.
-            Created::Existing(job) => Box::pin(self.keep_reference(job)).await,
+            Created::Existing(job) => Box::pin(self.uploads.keep_reference(job)).await,
             Created::Deleted(_) | Created::Refused(_) => {}
         }
         Ok(created)
@@ -232,10 +244,7 @@ impl Submit {
         at: Timestamp,
     ) -> (Order, Option<Prompt>) {
         let Asked { request, hash, retry_of, .. } = asked;
-        let (inline, long) = match request.prompt {
-            prompt if prompt.reveal().len() <= PROMPT_INLINE_BYTES_MAX => (Some(prompt), None),
-            prompt => (None, Some(prompt)),
-        };
+        let (inline, long) = request.prompt.in_record_or_beside();
         let order = Order {
             prompt: inline,
             model: model.name.clone(),
@@ -243,6 +252,7 @@ impl Submit {
             reference,
             conversation_id: request.conversation_id,
             retry_of,
+            batch: None,
             request_hash: hash,
             cost: model.price,
             created_at: at,
@@ -301,7 +311,7 @@ fn deleted(tombstone: &Tombstone, hash: &str, language: Language) -> Problem {
     Problem::new(if is_same { ErrorCode::JobDeleted } else { ErrorCode::IdempotencyMismatch }, language)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Option<IdempotencyKey> {
     headers
         .get("idempotency-key")
         .and_then(|value| value.to_str().ok())
@@ -345,7 +355,7 @@ impl Shown<'_> {
     }
 }
 
-fn refused(refusal: &LedgerError, language: Language) -> Problem {
+pub(crate) fn refused(refusal: &LedgerError, language: Language) -> Problem {
     match *refusal {
         LedgerError::Insufficient { price, available } => {
             let words = match language {

@@ -4,10 +4,11 @@ mod sweeper;
 
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{
-    ConfigError, Environment, SweepRules, Tables, push_table, queue_url, webhook_queue,
+    ConfigError, Environment, SweepRules, Tables, bulk_queue_url, push_table, queue_url, webhook_queue,
 };
 use darkroom_aws::{
-    Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep, WebhookQueue, WebhookTable, WebhookWake,
+    BulkQueue, Heartbeat, JobQueue, JobTable, KeyTable, LedgerTable, Sweep, WebhookQueue, WebhookTable,
+    WebhookWake,
 };
 
 pub use crate::sweeper::Sweeper;
@@ -18,7 +19,7 @@ pub use crate::sweeper::Sweeper;
 /// Names the variable that is wrong.
 pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Sweeper, ConfigError> {
     let tables = Tables::read(environment)?;
-    let queue_url = queue_url(environment)?;
+    let (queue_url, bulk_queue_url) = (queue_url(environment)?, bulk_queue_url(environment)?);
     let (push, webhook_queue) = (push_table(environment)?, webhook_queue(environment)?);
     let SweepRules { rules, every, quota_minute } = SweepRules::read(environment)?;
     let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
@@ -26,6 +27,8 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Sweeper,
     let webhooks = WebhookTable::new(clients.dynamodb.clone(), push);
     let webhooks = WebhookWake::new(webhooks, WebhookQueue::new(clients.sqs.clone(), webhook_queue));
     let keys = KeyTable::new(clients.dynamodb, tables.keys);
-    let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
+    let bulk_queue = BulkQueue::new(clients.sqs.clone(), bulk_queue_url);
+    let queue = JobQueue::new(clients.sqs, queue_url);
+    let sweep = Sweep::new(jobs, keys.clone(), queue, Some(bulk_queue), quota_minute, rules);
     Ok(Sweeper { sweep, webhooks, beat: Heartbeat::new(keys.clone(), "sweeper"), keys, every })
 }

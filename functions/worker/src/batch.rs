@@ -3,47 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use darkroom_aws::{QueueAnswer, QueueEvent};
 use darkroom_core::message::{JobMessage, Message, MessageError};
 use darkroom_core::time::Timestamp;
 use futures::future::BoxFuture;
 use lambda_runtime::{Error, LambdaEvent};
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::invocation::Invocation;
 use crate::worker::{Done, Worker};
 
-/// The event source mapping's event, as far as it matters here (AWS Lambda developer guide, "Using Lambda with SQS").
-/// Bodies stay text: one that is no message fails alone.
-#[derive(Deserialize)]
-pub struct Batch {
-    #[serde(rename = "Records")]
-    records: Vec<Record>,
-}
-
-#[derive(Deserialize)]
-struct Record {
-    #[serde(rename = "messageId")]
-    message_id: String,
-    #[serde(default)]
-    body: String,
-}
-
-/// The messages that SQS keeps; it deletes the others.
-#[derive(Serialize)]
-pub struct Answer {
-    #[serde(rename = "batchItemFailures")]
-    failures: Vec<Failure>,
-}
-
-#[derive(Serialize)]
-struct Failure {
-    #[serde(rename = "itemIdentifier")]
-    message_id: String,
-}
-
 /// The batch's messages with their ids, one of each job: a second one asks for nothing that the first does not, and is done.
-fn messages(batch: Batch) -> Vec<(Result<Message, MessageError>, String)> {
+fn messages(batch: QueueEvent) -> Vec<(Result<Message, MessageError>, String)> {
     let mut jobs = HashSet::new();
     let parsed = batch.records.into_iter().map(|record| (Message::parse(&record.body), record.message_id));
     parsed
@@ -60,11 +31,14 @@ const fn of_job(message: &Result<Message, MessageError>) -> Option<&JobMessage> 
 
 /// Handles every message of a batch side by side. Boxed, because who awaits an `async fn` compiles it anew, with all that it
 /// awaits.
-pub fn handle(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> BoxFuture<'static, Result<Answer, Error>> {
+pub fn handle(
+    worker: Arc<Worker>,
+    event: LambdaEvent<QueueEvent>,
+) -> BoxFuture<'static, Result<QueueAnswer, Error>> {
     Box::pin(handle_batch(worker, event))
 }
 
-async fn handle_batch(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<Answer, Error> {
+async fn handle_batch(worker: Arc<Worker>, event: LambdaEvent<QueueEvent>) -> Result<QueueAnswer, Error> {
     worker.read_clock().await;
     let ends_at = Timestamp::from_millis(event.context.deadline);
     worker.pool.evict_secrets();
@@ -117,6 +91,5 @@ async fn handle_batch(worker: Arc<Worker>, event: LambdaEvent<Batch>) -> Result<
         worker.beat().await;
     }
     worker.pool.end_trials(&invocation.take_out(|_| true)).await;
-    let failures = unanswered.into_iter().map(|message_id| Failure { message_id }).collect();
-    Ok(Answer { failures })
+    Ok(QueueAnswer::keep(unanswered))
 }

@@ -24,7 +24,7 @@ use crate::breakers::Breakers;
 use crate::pool::Pool;
 use crate::worker::CLAIMS;
 
-pub use crate::batch::{Answer, Batch, handle};
+pub use crate::batch::handle;
 pub use crate::worker::Worker;
 
 /// The worker with these settings and clients.

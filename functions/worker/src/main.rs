@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use darkroom_aws::QueueEvent;
 use darkroom_aws::clients::{Access, Clients};
 use darkroom_aws::config::{ConfigError, Environment};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
-use worker::{Batch, Worker, handle};
+use worker::{Worker, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -14,7 +15,7 @@ async fn main() -> Result<(), Error> {
         tracing::error!(error = %error, "the worker does not start: correct the setting and deploy again");
     })?);
     Box::pin(worker.warm()).await;
-    run(service_fn(|event: LambdaEvent<Batch>| handle(worker.clone(), event))).await
+    run(service_fn(|event: LambdaEvent<QueueEvent>| handle(worker.clone(), event))).await
 }
 
 fn start() -> Result<Worker, ConfigError> {

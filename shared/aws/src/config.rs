@@ -147,7 +147,15 @@ impl Tables {
 /// # Errors
 /// Names the variable when it is missing or no URL.
 pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
-    a_queue_url(environment, "DARKROOM_QUEUE_URL")
+    url_of_queue(environment, "DARKROOM_QUEUE_URL")
+}
+
+/// The URL of the queue of what takes long.
+///
+/// # Errors
+/// Names the variable when it is missing or no URL.
+pub fn bulk_queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
+    url_of_queue(environment, "DARKROOM_BULK_QUEUE_URL")
 }
 
 /// The URL of the webhooks' queue.
@@ -155,10 +163,10 @@ pub fn queue_url(environment: &Environment<'_>) -> Result<String, ConfigError> {
 /// # Errors
 /// Names the variable when it is missing or no URL.
 pub fn webhook_queue(environment: &Environment<'_>) -> Result<String, ConfigError> {
-    a_queue_url(environment, "DARKROOM_WEBHOOK_QUEUE_URL")
+    url_of_queue(environment, "DARKROOM_WEBHOOK_QUEUE_URL")
 }
 
-fn a_queue_url(environment: &Environment<'_>, variable: &'static str) -> Result<String, ConfigError> {
+fn url_of_queue(environment: &Environment<'_>, variable: &'static str) -> Result<String, ConfigError> {
     let url = environment.required(variable)?;
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(url);
@@ -443,7 +451,11 @@ pub fn sweep_rules(environment: &Environment<'_>) -> Result<Rules, ConfigError> 
     })
 }
 
-fn ttl_days(environment: &Environment<'_>) -> Result<u64, ConfigError> {
+/// Days a settled record is kept, unless it is published.
+///
+/// # Errors
+/// Names the variable when it is wrong.
+pub fn ttl_days(environment: &Environment<'_>) -> Result<u64, ConfigError> {
     environment.number("DARKROOM_TTL_DAYS", limits::TTL_DAYS, 1, limits::RECORD_DAYS_MAX)
 }
 
@@ -469,7 +481,11 @@ fn deadline(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
     environment.seconds("DARKROOM_DEADLINE_SECONDS", limits::DEADLINE, least, limits::DEADLINE_MAX.as_secs())
 }
 
-fn wake(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
+/// After how long a lost message is made up for.
+///
+/// # Errors
+/// Names the variable when it is wrong.
+pub fn wake(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
     environment.seconds("DARKROOM_WAKE_SECONDS", limits::WAKE, 1, 3_600)
 }
 

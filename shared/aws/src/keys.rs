@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::{
-    ConnectionId, DeliveryId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId, WebhookId,
+    BatchId, ConnectionId, DeliveryId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId, WebhookId,
 };
 use darkroom_core::model::ProviderName;
 
@@ -23,9 +23,13 @@ pub(crate) enum Key<'a> {
     Body(&'a JobId),
     /// jobs. Metadata, once there are any. Written by submit; api changes them, moves their expiry and deletes them. `<job id>` / `META`.
     Metadata(&'a JobId),
+    /// jobs. A batch. Written by submit, bulk, api (its owner's wish), sweeper; mutable. `<batch id>` / `BATCH`.
+    Batch(&'a BatchId),
+    /// jobs. The lines of a batch that cannot be drawn; immutable. Written by submit. `<batch id>` / `INVALID`.
+    InvalidLines(&'a BatchId),
     /// ledger. A user's balance; mutable. `<user>` / `BAL`.
     Balance(&'a UserId),
-    /// ledger. How a job's hold ended; immutable, the same key for capture and refund. `<user>` / `E#<ticket>#SETTLE`.
+    /// ledger. How the hold of a job, or what was left of a batch's, ended; immutable, the same key for capture and refund. `<user>` / `E#<ticket>#SETTLE`.
     Settle(&'a UserId, &'a Ticket),
     /// ledger. Tokens given; immutable. `<user>` / `GRANT#<operation id>`.
     Grant(&'a UserId, &'a str),
@@ -79,6 +83,10 @@ pub(crate) fn parse_delivery_key(sort_key: &str) -> Option<(WebhookId, DeliveryI
     Some((WebhookId::parse(endpoint).ok()?, DeliveryId::parse(delivery).ok()?))
 }
 
+/// Sort key of jobs' records.
+pub(crate) const JOB: &str = "JOB";
+/// Sort key of batches' records.
+pub(crate) const BATCH: &str = "BATCH";
 /// Prefix of settle entries' sort keys.
 pub(crate) const SETTLE_PREFIX: &str = "E#";
 /// Prefix of grant entries' sort keys.
@@ -101,9 +109,11 @@ pub(crate) fn scope_partition(provider: ProviderName, model: &ModelName) -> Stri
 impl Key<'_> {
     fn parts(self) -> (String, String) {
         match self {
-            Self::Job(id) => (id.to_string(), "JOB".to_owned()),
+            Self::Job(id) => (id.to_string(), JOB.to_owned()),
             Self::Body(id) => (id.to_string(), "BODY".to_owned()),
             Self::Metadata(id) => (id.to_string(), "META".to_owned()),
+            Self::Batch(id) => (id.to_string(), BATCH.to_owned()),
+            Self::InvalidLines(id) => (id.to_string(), "INVALID".to_owned()),
             Self::Balance(user) => (user.to_string(), "BAL".to_owned()),
             Self::Settle(user, ticket) => {
                 (user.to_string(), format!("{SETTLE_PREFIX}{}#SETTLE", ticket.as_str()))

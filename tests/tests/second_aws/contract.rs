@@ -191,7 +191,7 @@ struct Trial {
 const NO_HTTP: &str = "expects a JSON payload from Amazon API Gateway";
 
 /// The sweeper reads nothing of its event: whatever starts it makes it sweep, so only what is no JSON is wrong for it.
-const TRIALS: [Trial; 5] = [
+const TRIALS: [Trial; 6] = [
     Trial {
         function: "submit",
         right: "submit.json",
@@ -215,6 +215,13 @@ const TRIALS: [Trial; 5] = [
         right: "notifier.json",
         wrong: &["submit.json", "sweeper.json"],
         says: "did not match any variant",
+    },
+    // A job's message is none of its own: it goes back.
+    Trial {
+        function: "bulk",
+        right: "worker.json",
+        wrong: &["submit.json", "sweeper.json"],
+        says: "missing field `Records`",
     },
     Trial { function: "sweeper", right: "sweeper.json", wrong: &[], says: "" },
 ];

@@ -281,7 +281,7 @@ async fn a_message_that_is_none_of_ours_ends_in_the_dead_letter_queue(
 ) -> anyhow::Result<()> {
     const BODY: &str = "no message of ours";
     let (sqs, stack) = (system.sqs()?, system.aws.stack()?);
-    let source = stack.queues.iter().find(|queue| queue.redrive.is_some()).context("no job queue")?;
+    let source = stack.queues.iter().find(|queue| queue.name.ends_with("-jobs")).context("no job queue")?;
     let redrive = source.redrive.as_ref().unwrap();
     let dead = stack.queue(&redrive.dead_letter_queue).context("no dead-letter queue")?;
     let set = sqs.set_queue_attributes().queue_url(&source.url);

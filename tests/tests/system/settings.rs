@@ -19,6 +19,7 @@ fn complete() -> BTreeMap<&'static str, &'static str> {
         ("DARKROOM_LEDGER_TABLE", "ledger"),
         ("DARKROOM_KEYS_TABLE", "keys"),
         ("DARKROOM_QUEUE_URL", "http://127.0.0.1:9/q"),
+        ("DARKROOM_BULK_QUEUE_URL", "http://127.0.0.1:9/b"),
         ("DARKROOM_IMAGE_BUCKET", "images"),
         ("DARKROOM_KMS_KEY", "alias/secrets"),
         ("DARKROOM_PUSH_TABLE", "push"),
@@ -48,7 +49,7 @@ async fn start(function: &str, variables: &BTreeMap<&str, &str>) -> anyhow::Resu
 async fn a_missing_setting_is_named() -> anyhow::Result<()> {
     let tables = ["DARKROOM_JOBS_TABLE", "DARKROOM_LEDGER_TABLE", "DARKROOM_KEYS_TABLE"];
     for (function, own) in [
-        ("submit", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
+        ("submit", vec!["DARKROOM_QUEUE_URL", "DARKROOM_BULK_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
         (
             "api",
             vec![
@@ -70,7 +71,16 @@ async fn a_missing_setting_is_named() -> anyhow::Result<()> {
             ],
         ),
         ("worker", vec!["DARKROOM_IMAGE_BUCKET", "DARKROOM_KMS_KEY"]),
-        ("sweeper", vec!["DARKROOM_QUEUE_URL", "DARKROOM_PUSH_TABLE", "DARKROOM_WEBHOOK_QUEUE_URL"]),
+        (
+            "sweeper",
+            vec![
+                "DARKROOM_QUEUE_URL",
+                "DARKROOM_BULK_QUEUE_URL",
+                "DARKROOM_PUSH_TABLE",
+                "DARKROOM_WEBHOOK_QUEUE_URL",
+            ],
+        ),
+        ("bulk", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
     ] {
         for variable in tables.iter().copied().chain(own).chain(["AWS_REGION", "AWS_SECRET_ACCESS_KEY"]) {
             let mut variables = complete();
@@ -92,6 +102,7 @@ async fn a_wrong_setting_is_named_and_no_secret_is_shown() -> anyhow::Result<()>
         ("submit", "DARKROOM_INFLIGHT_MAX", "many"),
         ("submit", "DARKROOM_REFUSE_WHEN_OPEN", "yes"),
         ("submit", "DARKROOM_DEADLINE_SECONDS", "10"),
+        ("sweeper", "DARKROOM_BULK_QUEUE_URL", "bulk"),
         ("submit", "DARKROOM_QUEUE_URL", "arn:aws:sqs:us-east-1:000000000000:q"),
         ("worker", "DARKROOM_ATTEMPTS_MAX", "-1"),
         ("worker", "DARKROOM_CALLS_MAX", "2"),

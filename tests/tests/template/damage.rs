@@ -102,6 +102,34 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             json!({"Fn::GetAtt": ["JobQueue", "Arn"]}),
             "another queue",
         ),
+        (
+            "SubmitFunction/Properties/Environment/Variables/DARKROOM_BULK_QUEUE_URL",
+            json!({"Ref": "JobQueue"}),
+            "submit names the queue that the bulk",
+        ),
+        (
+            "SweeperFunction/Properties/Environment/Variables/DARKROOM_BULK_QUEUE_URL",
+            json!({"Ref": "BulkDeadLetterQueue"}),
+            "sweeper names the queue that the bulk",
+        ),
+        (
+            "BulkFunction/Properties/Events/Bulk/Properties/Queue",
+            json!({"Fn::GetAtt": ["JobQueue", "Arn"]}),
+            "a queue of its own",
+        ),
+        (
+            "BulkQueue/Properties/RedrivePolicy/deadLetterTargetArn",
+            json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+            "another queue",
+        ),
+        ("BulkFunction/Properties/Timeout", json!(901), "time-out of bulk"),
+        ("BulkQueue/Properties/VisibilityTimeout", json!(5399), "time-out of bulk"),
+        ("BulkFunction/Properties/Events/Bulk/Properties/BatchSize", json!(2), "batch of bulk"),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/0/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
+            json!("KEY"),
+            "bulk may dynamodb:GetItem",
+        ),
         // Times.
         ("WorkerFunction/Properties/Timeout", json!(231), "six times"),
         ("WorkerFunction/Properties/Timeout", json!(231), "outlives"),
@@ -310,7 +338,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "worker may s3:DeleteObject",
         ),
         (
-            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition/ForAllValues:StringLike/dynamodb:LeadingKeys/-",
             json!("KEY"),
             "submit may dynamodb:Query on arn:aws:dynamodb:eu-central-1:123456789012:table/dark-keys when",
         ),
@@ -340,14 +368,25 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may s3:GetObject",
         ),
         (
-            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/5/Condition/StringLike/s3:prefix",
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/6/Condition/StringLike/s3:prefix",
             json!("*"),
             "submit may s3:ListBucket",
         ),
         (
-            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/6/Action/-",
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/7/Action/-",
             json!("s3:GetObject"),
             "submit may s3:GetObject",
+        ),
+        // The lines of batches are the only uploads that it reads, and bulk reads none.
+        (
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/8/Resource/-",
+            json!({"Fn::Sub": "${ImageBucket.Arn}/uploads/reference/*"}),
+            "submit may s3:GetObject",
+        ),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/3/Resource/-",
+            json!({"Fn::Sub": "${ImageBucket.Arn}/uploads/*"}),
+            "bulk may s3:GetObject",
         ),
         (
             "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/5/Resource",

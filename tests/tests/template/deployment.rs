@@ -20,9 +20,10 @@ pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
 type Reader = fn(&Environment<'_>) -> Result<(), ConfigError>;
 
 /// What reads settings, under the words that call it.
-const READERS: [(&str, Reader); 14] = [
+const READERS: [(&str, Reader); 15] = [
     ("Tables::read(environment)", |environment| Tables::read(environment).map(drop)),
     ("queue_url(environment)", |environment| config::queue_url(environment).map(drop)),
+    ("bulk_queue_url(environment)", |environment| config::bulk_queue_url(environment).map(drop)),
     ("webhook_queue(environment)", |environment| config::webhook_queue(environment).map(drop)),
     ("webhook_reach(environment)", |environment| config::webhook_reach(environment).map(drop)),
     ("image_bucket(environment)", |environment| config::image_bucket(environment).map(drop)),
@@ -134,6 +135,8 @@ fn check_outputs(view: &View<'_>, faults: &mut Faults) {
     let queues = "https://sqs.eu-central-1.amazonaws.com/123456789012";
     let wanted = [
         ("ApiUrl", "https://api.example".to_owned()),
+        ("BulkDeadLetterQueueUrl", format!("{queues}/dark-bulk-dead")),
+        ("BulkQueueUrl", format!("{queues}/dark-bulk")),
         ("DeadLetterQueueUrl", format!("{queues}/dark-jobs-dead")),
         ("ImageBucket", "dark-images-123456789012-eu-central-1".to_owned()),
         ("JobsTable", "dark-jobs".to_owned()),

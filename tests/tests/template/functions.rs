@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 24] = [
+const ROUTES: [(&str, &str, bool); 27] = [
+    ("submit", "POST /v1/batches", true),
     ("submit", "POST /v1/jobs", true),
     ("submit", "POST /v1/jobs/{id}/retry", true),
     // Whatever fits no other route: its answer is ours too.
@@ -19,11 +20,13 @@ const ROUTES: [(&str, &str, bool); 24] = [
     ("api", "GET /health", false),
     ("api", "GET /v1/account", true),
     ("api", "GET /v1/account/entries", true),
+    ("api", "GET /v1/batches/{id}", true),
     ("api", "GET /v1/jobs", true),
     ("api", "GET /v1/jobs/{id}", true),
     ("api", "GET /v1/models", true),
     ("api", "GET /v1/queue", true),
     ("api", "PATCH /v1/jobs/{id}/metadata", true),
+    ("api", "POST /v1/batches/{id}/cancel", true),
     ("api", "POST /v1/jobs/{id}/cancel", true),
     ("api", "POST /v1/jobs/{id}/publish", true),
     ("api", "POST /v1/jobs/{id}/unpublish", true),
@@ -41,14 +44,14 @@ const ROUTES: [(&str, &str, bool); 24] = [
 pub(crate) fn check(view: &View<'_>, faults: &mut Faults) {
     let binaries: BTreeSet<_> =
         view.stack.functions.iter().map(|function| function.binary.as_str()).collect();
-    faults.same("functions", &binaries, &["api", "notifier", "submit", "sweeper", "worker"].into());
+    faults.same("functions", &binaries, &["api", "bulk", "notifier", "submit", "sweeper", "worker"].into());
     for function in &view.stack.functions {
         check_runtime(view, function, faults);
         check_logs(view, function, faults);
     }
     check_times(view, faults);
     check_concurrency(view, faults);
-    check_worker(view, faults);
+    check_consumers(view, faults);
     check_sweeper(view, faults);
     check_notifier(view, faults);
     check_webhooks(view, faults);
@@ -93,18 +96,23 @@ fn check_times(view: &View<'_>, faults: &mut Faults) {
         view.stack.functions.iter().map(|function| (function.binary.as_str(), function.timeout)).collect();
     let wanted = [
         ("api", limits::HTTP_TIMEOUT),
+        ("bulk", limits::BULK_TIMEOUT),
         ("notifier", limits::NOTIFIER_TIMEOUT),
         ("submit", limits::HTTP_TIMEOUT),
         ("sweeper", limits::SWEEPER_TIMEOUT),
         ("worker", limits::WORKER_TIMEOUT),
     ];
     faults.same("time-outs", &timeouts, &wanted.into());
+    for consumer in ["worker", "bulk"] {
+        let timeout = timeouts.get(consumer).copied().unwrap_or_default();
+        let source = view.function(consumer).and_then(|function| function.queue_source.as_ref());
+        let queue = source.and_then(|source| view.stack.queue(&source.queue_logical_id));
+        let visibility = queue.and_then(|queue| queue.attributes.get("VisibilityTimeout")?.parse().ok());
+        let visibility = visibility.map(Duration::from_secs).unwrap_or_default();
+        let what = format!("visibility is at least six times the time-out of {consumer}");
+        faults.require(visibility >= timeout * 6, &what);
+    }
     let worker = timeouts.get("worker").copied().unwrap_or_default();
-    let source = view.function("worker").and_then(|worker| worker.queue_source.as_ref());
-    let queue = source.and_then(|source| view.stack.queue(&source.queue_logical_id));
-    let visibility = queue.and_then(|queue| queue.attributes.get("VisibilityTimeout")?.parse().ok());
-    let visibility = visibility.map(Duration::from_secs).unwrap_or_default();
-    faults.require(visibility >= worker * 6, "visibility is at least six times the worker's time-out");
     faults.require(worker + limits::LEASE_MARGIN <= limits::LEASE_MAX, "a lease outlives its invocation");
 }
 
@@ -117,25 +125,44 @@ fn check_concurrency(view: &View<'_>, faults: &mut Faults) {
     faults.require(reserved("api").is_some(), "api cannot take the environments of submit");
 }
 
-fn check_worker(view: &View<'_>, faults: &mut Faults) {
-    let Some(source) = view.function("worker").and_then(|worker| worker.queue_source.as_ref()) else {
-        return faults.require(false, "the worker listens to a queue");
+/// The consumers: each of a queue of its own, which its producers name by this variable.
+fn check_consumers(view: &View<'_>, faults: &mut Faults) {
+    check_consumer(view, ("worker", 10), "DARKROOM_QUEUE_URL", &["submit", "sweeper", "api", "bulk"], faults);
+    // A record at a time: each may take as long as the function has.
+    check_consumer(view, ("bulk", 1), "DARKROOM_BULK_QUEUE_URL", &["submit", "sweeper"], faults);
+    let queue = |binary: &str| Some(&view.function(binary)?.queue_source.as_ref()?.queue_logical_id);
+    faults.require(queue("worker") != queue("bulk"), "what takes long waits in a queue of its own");
+    let has_queue = |function: &&Function| function.queue_source.is_some();
+    let consumers: BTreeSet<_> =
+        view.stack.functions.iter().filter(has_queue).map(|function| function.binary.as_str()).collect();
+    faults.same("functions that consume", &consumers, &["bulk", "notifier", "worker"].into());
+}
+
+fn check_consumer(
+    view: &View<'_>,
+    (consumer, batch): (&str, usize),
+    variable: &str,
+    producers: &[&str],
+    faults: &mut Faults,
+) {
+    let Some(source) = view.function(consumer).and_then(|function| function.queue_source.as_ref()) else {
+        return faults.require(false, &format!("the {consumer} listens to a queue"));
     };
-    faults.require(source.report_batch_item_failures, "one bad message does not fail its batch");
-    faults.same("batch", &source.batch_size, &10);
-    faults.same("wait for a full batch", &source.batching_window, &Duration::ZERO);
-    faults.require(source.maximum_concurrency.is_some(), "the number of workers is limited");
+    faults.require(
+        source.report_batch_item_failures,
+        &format!("one bad message does not fail its batch: {consumer}"),
+    );
+    faults.same(&format!("batch of {consumer}"), &source.batch_size, &batch);
+    faults.same(&format!("{consumer}'s wait for a full batch"), &source.batching_window, &Duration::ZERO);
+    let limited = source.maximum_concurrency.is_some();
+    faults.require(limited, &format!("the number of environments of {consumer} is limited"));
 
     let url = view.stack.queue(&source.queue_logical_id).map(|queue| queue.url.as_str());
-    for producer in ["submit", "sweeper", "api"] {
-        let named =
-            view.function(producer).and_then(|function| function.environment.get("DARKROOM_QUEUE_URL"));
-        let what = format!("{producer} names the queue that the worker listens to");
+    for producer in producers {
+        let named = view.function(producer).and_then(|function| function.environment.get(variable));
+        let what = format!("{producer} names the queue that the {consumer} listens to");
         faults.same(&what, &named.map(String::as_str), &url);
     }
-    let consumers = view.stack.functions.iter().filter(|function| function.queue_source.is_some());
-    let consumers: BTreeSet<_> = consumers.map(|function| function.binary.as_str()).collect();
-    faults.same("who consumes", &consumers, &["notifier", "worker"].into());
 }
 
 /// Both ends of the webhooks' queue, and what calls may take from others.
