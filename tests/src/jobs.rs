@@ -21,6 +21,7 @@ pub fn order(model: &str, cost: u64, created_at: Timestamp, deadline: Duration) 
         conversation_id: None,
         reference: None,
         retry_of: None,
+        batch: None,
         request_hash: "h".to_owned(),
         cost,
         created_at,

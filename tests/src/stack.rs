@@ -256,13 +256,29 @@ impl App {
         self.send("POST", "/v1/jobs", &headers, Some(body.to_string().into_bytes())).await
     }
 
+    /// Submits a batch.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn submit_batch(&self, user: &str, key: &str, body: &Value) -> anyhow::Result<Answer> {
+        let authorization = format!("Bearer {user}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("idempotency-key", key),
+            ("content-type", "application/json"),
+        ];
+        self.send("POST", "/v1/batches", &headers, Some(body.to_string().into_bytes())).await
+    }
+
     /// Promises bytes and is given a place for them, as a user.
     ///
     /// # Errors
     /// When no answer comes.
     pub async fn begin_upload(&self, user: &str, content_type: &str, bytes: &[u8]) -> anyhow::Result<Answer> {
         let sha256 = HEXLOWER.encode(&Sha256::digest(bytes));
-        let promise = json!({"kind": "reference", "content_type": content_type, "bytes": bytes.len(), "sha256": sha256});
+        let kind = if content_type.starts_with("image/") { "reference" } else { "batch" };
+        let promise =
+            json!({"kind": kind, "content_type": content_type, "bytes": bytes.len(), "sha256": sha256});
         let authorization = format!("Bearer {user}");
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
         self.send("POST", "/v1/uploads", &headers, Some(promise.to_string().into_bytes())).await

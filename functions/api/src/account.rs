@@ -81,5 +81,8 @@ fn entry(entry: &Entry) -> Value {
         Entry::Settle { job, settlement, tokens, at, .. } => {
             json!({"kind": settlement.as_str(), "tokens": tokens, "job_id": job, "at": at.rfc3339()})
         }
+        Entry::BatchRefund { batch, tokens, at, .. } => {
+            json!({"kind": "refunded", "tokens": tokens, "batch_id": batch, "at": at.rfc3339()})
+        }
     }
 }

@@ -67,7 +67,7 @@ async fn check(api: &Api, at: Timestamp) -> (StatusCode, Value) {
 /// What one look at the stores shows.
 struct Seen {
     longest_waiting_since: Option<Timestamp>,
-    a_job_is_due: bool,
+    something_is_due: bool,
     worker_beat: Option<Timestamp>,
     sweeper_beat: Option<Timestamp>,
     keys: Vec<ApiKey>,
@@ -77,7 +77,7 @@ struct Seen {
 
 /// Asks every table and the bucket; the first that does not answer ends it.
 async fn look(api: &Api, at: Timestamp) -> Result<Seen, StoreError> {
-    let (queued, (due, _), worker_beat, sweeper_beat, keys, scopes, breakers, (), ()) = tokio::try_join!(
+    let (queued, due, worker_beat, sweeper_beat, keys, scopes, breakers, (), ()) = tokio::try_join!(
         api.views.queue(),
         api.jobs.due(at),
         api.keys.last_beat("worker"),
@@ -90,7 +90,7 @@ async fn look(api: &Api, at: Timestamp) -> Result<Seen, StoreError> {
     )?;
     Ok(Seen {
         longest_waiting_since: queued.waiting.first().map(|job| job.wait_at),
-        a_job_is_due: !due.is_empty(),
+        something_is_due: !due.jobs.is_empty() || !due.batches.is_empty(),
         worker_beat,
         sweeper_beat,
         keys,
@@ -117,7 +117,7 @@ impl Seen {
         if no_key
             || self.open_breakers().next().is_some()
             || self.worker_is_missing(at)
-            || sweeper_is_missing(self.sweeper_beat, self.a_job_is_due, at)
+            || sweeper_is_missing(self.sweeper_beat, self.something_is_due, at)
         {
             "degraded"
         } else {

@@ -8,10 +8,11 @@ use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use darkroom_aws::{Commit, StoreError, now, random_stamp};
+use darkroom_aws::{Commit, Listed, StoreError, now, random_stamp};
 use darkroom_core::error_code::{ErrorCode, Language};
-use darkroom_core::id::{ConversationId, JobId, UserId};
+use darkroom_core::id::{BatchId, ConversationId, JobId, UserId};
 use darkroom_core::job::{Job, Outcome, Record, Stage, Status};
+use darkroom_core::ledger::Balance;
 use darkroom_core::lifecycle::{Command, End, expires_at};
 use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::metadata::JobMetadata;
@@ -78,18 +79,19 @@ pub(crate) async fn show(
     }
 }
 
-/// `GET /v1/jobs`: the caller's jobs, newest first. The first page of drafts ends what is over among the caller's newest.
+/// `GET /v1/jobs`: the caller's jobs, newest first; those of a batch by their lines. The first page of drafts ends what is over among the caller's newest.
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
     AcceptLanguage(language): AcceptLanguage,
     Caller(user): Caller,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut query = Query::read(&uri, &["status", "conversation_id", "limit", "cursor"]);
+    let mut query = Query::read(&uri, &["status", "conversation_id", "batch_id", "limit", "cursor"]);
     let statuses = Status::ALL.map(Status::as_str).join(", ");
     let status = query.value("status", &format!("one of {statuses}"), Status::parse);
     let conversation =
         query.value("conversation_id", "a conversation's id", |text| ConversationId::parse(text).ok());
+    let batch = query.value("batch_id", "a batch's id", |text| BatchId::parse(text).ok());
     let size = query.value("limit", "a whole number from 1 to 50", limit).unwrap_or(LIST_DEFAULT);
     let cursor = query.value("cursor", "a next_cursor that this list gave", parse_job_cursor);
     query.finish(language)?;
@@ -102,14 +104,16 @@ pub(crate) async fn list(
             && status.is_none_or(|status| job.status() == status)
             && conversation.as_ref().is_none_or(|wanted| job.order.conversation_id.as_ref() == Some(wanted))
     };
+    // Somebody else's batch has no job that belongs to the caller.
+    let listed = batch.as_ref().map_or(Listed::OfUser(&user), Listed::OfBatch);
     let page = api
         .jobs
-        .list(&user, cursor, usize::from(size), wanted)
+        .list(listed, cursor, usize::from(size), wanted)
         .await
         .map_err(|error| unavailable(&error, language))?;
     let views = api.views.views(&page.jobs).await.map_err(|error| unavailable(&error, language))?;
     let shown: Vec<_> = page.jobs.iter().zip(views).map(|(job, view)| view.render(job, language)).collect();
-    let next = page.next.map(|(created_at, id)| job_cursor(created_at, &id));
+    let next = page.next.map(|(place, id)| job_cursor(place, &id));
     Ok(([VARY_LANGUAGE], Json(json!({"jobs": shown, "next_cursor": next}))).into_response())
 }
 
@@ -188,12 +192,12 @@ impl Api {
         found.filter(|(job, _)| job.belongs_to(user, now())).ok_or_else(not_found)
     }
 
-    /// Ends what is over among the caller's newest jobs, so that their tokens are back. Whoever has no job under way has none
-    /// that is over. The list is shown whatever comes of it: the sweeper comes again.
+    /// Ends what is over among the caller's newest jobs, so that their tokens are back. Whoever has no job in flight and nothing
+    /// held, as for the jobs of a batch, has none that is over. The list is shown whatever comes of it: the sweeper comes again.
     async fn sweep_own(&self, user: &UserId, at: Timestamp) {
         let sweep = async {
-            match self.ledger.balance(user).await?.inflight {
-                0 => Ok(()),
+            match self.ledger.balance(user).await? {
+                Balance { inflight: 0, held: 0, .. } => Ok(()),
                 _ => self.sweep.of_user(user, at).await.map(drop),
             }
         };

@@ -1,6 +1,7 @@
 //! Everything a client calls apart from submitting.
 
 mod account;
+mod batches;
 mod drafts;
 mod exports;
 mod health;
@@ -53,7 +54,7 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Api, Con
         views: JobViews::new(jobs.clone(), &keys, images.clone(), quota_minute),
         health: HealthCache::default(),
         overview: OverviewCache::default(),
-        sweep: Sweep::new(jobs.clone(), keys.clone(), queue.clone(), quota_minute, rules),
+        sweep: Sweep::new(jobs.clone(), keys.clone(), queue.clone(), None, quota_minute, rules),
         jobs,
         ledger,
         keys,

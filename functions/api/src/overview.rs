@@ -82,7 +82,8 @@ async fn eta(
     if !model.is_offered(&at.utc_day()) {
         return None;
     }
-    let place = waiting.waiting.len() as u64 + 1;
+    // Lines of batches that stand further back are behind it.
+    let place = waiting.waiting.iter().filter(|other| other.wait_at <= at).count() as u64 + 1;
     let turn = api.views.turn(models, model, place, at).await;
     Some(Outlook::of_next(place, turn, model.typical(), at).eta)
 }

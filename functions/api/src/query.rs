@@ -4,7 +4,6 @@ use axum::http::Uri;
 use darkroom_core::error_code::Language;
 use darkroom_core::id::{DeliveryId, JobId};
 use darkroom_core::request::Violation;
-use darkroom_core::time::Timestamp;
 use darkroom_edge::Problem;
 use data_encoding::BASE64URL_NOPAD;
 
@@ -69,15 +68,15 @@ pub(crate) fn limit(text: &str) -> Option<u16> {
 }
 
 /// Where the next page of jobs starts, opaque to callers.
-pub(crate) fn job_cursor(created_at: Timestamp, id: &JobId) -> String {
-    BASE64URL_NOPAD.encode(format!("{}.{id}", created_at.as_millis()).as_bytes())
+pub(crate) fn job_cursor(place: u64, id: &JobId) -> String {
+    BASE64URL_NOPAD.encode(format!("{place}.{id}").as_bytes())
 }
 
 /// Reads a cursor that [`job_cursor`] made.
-pub(crate) fn parse_job_cursor(text: &str) -> Option<(Timestamp, JobId)> {
+pub(crate) fn parse_job_cursor(text: &str) -> Option<(u64, JobId)> {
     let decoded = String::from_utf8(BASE64URL_NOPAD.decode(text.as_bytes()).ok()?).ok()?;
-    let (millis, id) = decoded.split_once('.')?;
-    Some((Timestamp::from_millis(millis.parse().ok()?), JobId::parse(id).ok()?))
+    let (place, id) = decoded.split_once('.')?;
+    Some((place.parse().ok()?, JobId::parse(id).ok()?))
 }
 
 /// Where the next page of deliveries starts, opaque to callers.

@@ -16,7 +16,9 @@ use darkroom_edge::{Problem, method_not_allowed, not_found};
 
 use crate::health::HealthCache;
 use crate::overview::OverviewCache;
-use crate::{account, drafts, exports, health, jobs, metadata, overview, tickets, uploads, webhooks};
+use crate::{
+    account, batches, drafts, exports, health, jobs, metadata, overview, tickets, uploads, webhooks,
+};
 
 /// What the routes need.
 pub struct Api {
@@ -52,6 +54,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/jobs/{id}/publish", post(drafts::publish))
         .route("/v1/jobs/{id}/unpublish", post(drafts::unpublish))
         .route("/v1/jobs/{id}/retry", post(method_not_allowed))
+        .route("/v1/batches", post(method_not_allowed))
+        .route("/v1/batches/{id}", get(batches::show))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/uploads", post(uploads::begin))
         .route("/v1/exports", post(method_not_allowed))
         .route("/v1/exports/{id}", get(exports::show))

@@ -38,6 +38,7 @@ pub fn handle(bulk: &Bulk, event: LambdaEvent<QueueEvent>) -> BoxFuture<'_, Resu
 impl Bulk {
     async fn work(&self, message: &QueueRecord, ends_at: Timestamp) -> Done {
         match BulkMessage::parse(&message.body).map(|message| message.id) {
+            Ok(BulkId::Batch(id)) => self.make_jobs(&id, ends_at).await,
             Ok(BulkId::Export(id)) => self.export(&id, ends_at).await,
             Err(error) => {
                 tracing::error!(message.id = message.message_id, error = %error,

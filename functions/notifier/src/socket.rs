@@ -1,6 +1,6 @@
 //! Clients that connect, speak and go.
 
-use darkroom_aws::{Connected, Heard, StoreError, Watcher, now};
+use darkroom_aws::{Connected, Heard, Listed, StoreError, Watcher, now};
 use darkroom_core::error_code::Language;
 use darkroom_core::id::{ConnectionId, JobId};
 use darkroom_core::job::{Job, Stage};
@@ -111,15 +111,18 @@ impl Notifier {
         Ok(())
     }
 
-    /// The user's jobs that have not ended, of the newest [`LIST_SWEEP_JOBS`] that they can have; and whether these are all.
+    /// The user's jobs in flight, of the newest [`LIST_SWEEP_JOBS`] that they can have; and whether these are all.
     async fn under_way(&self, watcher: &Watcher) -> Result<(Vec<Job>, bool), StoreError> {
         let inflight = self.ledger.balance(&watcher.user).await?.inflight;
         if inflight == 0 {
             return Ok((Vec::new(), true));
         }
         let most = usize::try_from(inflight).unwrap_or(usize::MAX).min(LIST_SWEEP_JOBS);
-        let lives = |job: &Job| job.user == watcher.user && !matches!(job.stage, Stage::Settled(_));
-        let page = self.jobs.list(&watcher.user, None, most, lives).await?;
+        // Those of batches are not in flight, and may be thousands: a client that shows some names them.
+        let is_in_flight = |job: &Job| {
+            job.user == watcher.user && job.order.batch.is_none() && !matches!(job.stage, Stage::Settled(_))
+        };
+        let page = self.jobs.list(Listed::OfUser(&watcher.user), None, most, is_in_flight).await?;
         // Fewer: the index lags, or some have ended meanwhile. The balance does not lag.
         let complete = page.jobs.len() as u64 >= inflight;
         Ok((page.jobs, complete))

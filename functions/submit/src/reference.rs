@@ -2,7 +2,6 @@
 
 use darkroom_aws::StoreError;
 use darkroom_core::error_code::{ErrorCode, Language};
-use darkroom_core::job::Job;
 use darkroom_core::model::Model;
 use darkroom_core::time::Timestamp;
 use darkroom_core::upload::Reference;
@@ -39,20 +38,6 @@ impl Submit {
         let failed = |error: StoreError| unavailable(&error, language);
         let found = self.uploads.find_reference(&asked.user, upload).await.map_err(failed)?;
         found.ok_or_else(refused).map(Some)
-    }
-
-    /// Has the bucket keep what a job is drawn from, now that it holds the price: nobody keeps anything for nothing. The job
-    /// stands whether this works or not, and is over before its reference could go; what does not work takes the time away in
-    /// which it can be tried again.
-    pub(crate) async fn keep_reference(&self, job: &Job) {
-        let Some(reference) = &job.order.reference else { return };
-        match self.uploads.keep(&job.user, reference).await {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!(job.id = %job.id, "the reference is gone: the job fails"),
-            Err(error) => {
-                tracing::warn!(job.id = %job.id, error = %error, "the reference is kept for a few days only");
-            }
-        }
     }
 }
 

@@ -11,8 +11,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use darkroom_aws::config::SubmitRules;
 use darkroom_aws::{
-    Beside, BulkQueue, Catalogue, Created, ExportTable, JobQueue, JobTable, KeyTable, StoreError,
-    UploadStore, now, random_stamp, read_clock,
+    BatchMaker, Beside, BulkQueue, Catalogue, Created, ExportTable, JobQueue, JobTable, KeyTable, Pacer,
+    StoreError, UploadStore, now, random_stamp, read_clock,
 };
 use darkroom_core::error_code::{ErrorCode, Language};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
@@ -20,7 +20,7 @@ use darkroom_core::job::{Job, Order, Record, Submission, Tombstone, WaitReason};
 use darkroom_core::job_view::JobView;
 use darkroom_core::ledger::{LedgerError, Settlement};
 use darkroom_core::lifecycle::Command;
-use darkroom_core::limits::{PROMPT_INLINE_BYTES_MAX, SETTLE_PATIENCE};
+use darkroom_core::limits::SETTLE_PATIENCE;
 use darkroom_core::metadata::Metadata;
 use darkroom_core::model::{Choice, Model, choose};
 use darkroom_core::outlook::Outlook;
@@ -33,6 +33,7 @@ use darkroom_edge::{
     AcceptLanguage, Caller, JsonBody, Problem, VARY_LANGUAGE, method_not_allowed, not_found,
 };
 
+use crate::batch::post_batch;
 use crate::breakers::Breakers;
 use crate::exports::post_export;
 
@@ -42,6 +43,8 @@ pub struct Submit {
     pub(crate) queue: JobQueue,
     pub(crate) bulk_queue: BulkQueue,
     pub(crate) exports: ExportTable,
+    pub(crate) maker: BatchMaker,
+    pub(crate) pacer: Pacer,
     pub(crate) catalogue: Catalogue,
     pub(crate) keys: KeyTable,
     pub(crate) breakers: Breakers,
@@ -50,6 +53,13 @@ pub struct Submit {
 }
 
 impl Submit {
+    /// The same, with fewer writes in a transaction that makes jobs of a batch: so a test's small batch takes several. No setting does
+    /// this.
+    #[must_use]
+    pub fn with_batch_writes(self, writes: usize) -> Self {
+        Self { maker: self.maker.with_writes(writes), ..self }
+    }
+
     /// Opens the connection to DynamoDB, reads the catalogue and sees to it that the clock is right during initialisation: a job
     /// that was made by a fast clock would stand behind later ones.
     pub async fn warm(&self) -> Result<(), StoreError> {
@@ -64,6 +74,7 @@ pub fn router(submit: Submit) -> Router {
         .route("/v1/jobs", post(post_job))
         .route("/v1/jobs/{id}/retry", post(post_retry))
         .route("/v1/exports", post(post_export))
+        .route("/v1/batches", post(post_batch))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(submit))
@@ -217,11 +228,11 @@ impl Submit {
         let created = self.jobs.create(job, Some(beside), self.rules.inflight_max).await?;
         match &created {
             Created::New(job) => {
-                tokio::join!(self.send(job, at), Box::pin(self.keep_reference(job)));
+                tokio::join!(self.send(job, at), Box::pin(self.uploads.keep_reference(job)));
                 tracing::info!(job.id = %job.id, job.model = %job.order.model, job.cost = job.order.cost, "submitted");
             }
             // Who made it may have died before.
-            Created::Existing(job) => Box::pin(self.keep_reference(job)).await,
+            Created::Existing(job) => Box::pin(self.uploads.keep_reference(job)).await,
             Created::Deleted(_) | Created::Refused(_) => {}
         }
         Ok(created)
@@ -236,10 +247,7 @@ impl Submit {
         at: Timestamp,
     ) -> (Order, Option<Prompt>) {
         let Asked { request, hash, retry_of, .. } = asked;
-        let (inline, long) = match request.prompt {
-            prompt if prompt.reveal().len() <= PROMPT_INLINE_BYTES_MAX => (Some(prompt), None),
-            prompt => (None, Some(prompt)),
-        };
+        let (inline, long) = request.prompt.in_record_or_beside();
         let order = Order {
             prompt: inline,
             model: model.name.clone(),
@@ -247,6 +255,7 @@ impl Submit {
             reference,
             conversation_id: request.conversation_id,
             retry_of,
+            batch: None,
             request_hash: hash,
             cost: model.price,
             created_at: at,
@@ -349,7 +358,7 @@ impl Shown<'_> {
     }
 }
 
-fn refused(refusal: &LedgerError, language: Language) -> Problem {
+pub(crate) fn refused(refusal: &LedgerError, language: Language) -> Problem {
     match *refusal {
         LedgerError::Insufficient { price, available } => {
             let words = match language {

@@ -29,7 +29,8 @@ pub fn start(environment: &Environment<'_>, clients: Clients) -> Result<Sweeper,
     let webhooks = WebhookWake::new(webhooks, WebhookQueue::new(clients.sqs.clone(), webhook_queue));
     let keys = KeyTable::new(clients.dynamodb, tables.keys);
     let bulk_queue = BulkQueue::new(clients.sqs.clone(), bulk_queue_url);
-    let sweep = Sweep::new(jobs, keys.clone(), JobQueue::new(clients.sqs, queue_url), quota_minute, rules);
+    let queue = JobQueue::new(clients.sqs, queue_url);
+    let sweep = Sweep::new(jobs, keys.clone(), queue, Some(bulk_queue.clone()), quota_minute, rules);
     Ok(Sweeper {
         sweep,
         exports: ExportSweeper::new(exports, bulk_queue),

@@ -87,7 +87,7 @@ impl Sweeper {
 
 /// Whether a pass shows that the sweeper does its work: what is due was read, and not everything that it tried failed.
 fn succeeded(report: &SweepReport) -> bool {
-    report.jobs.is_empty() || report.jobs.iter().any(|job| job.result != SweepResult::Failed)
+    report.swept.is_empty() || report.swept.iter().any(|swept| swept.result != SweepResult::Failed)
 }
 
 #[derive(Default)]

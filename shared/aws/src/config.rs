@@ -451,7 +451,11 @@ pub fn sweep_rules(environment: &Environment<'_>) -> Result<Rules, ConfigError> 
     })
 }
 
-fn ttl_days(environment: &Environment<'_>) -> Result<u64, ConfigError> {
+/// Days a settled record is kept, unless it is published.
+///
+/// # Errors
+/// Names the variable when it is wrong.
+pub fn ttl_days(environment: &Environment<'_>) -> Result<u64, ConfigError> {
     environment.number("DARKROOM_TTL_DAYS", limits::TTL_DAYS, 1, limits::RECORD_DAYS_MAX)
 }
 
@@ -477,7 +481,11 @@ fn deadline(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
     environment.seconds("DARKROOM_DEADLINE_SECONDS", limits::DEADLINE, least, limits::DEADLINE_MAX.as_secs())
 }
 
-fn wake(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
+/// After how long a lost message is made up for.
+///
+/// # Errors
+/// Names the variable when it is wrong.
+pub fn wake(environment: &Environment<'_>) -> Result<Duration, ConfigError> {
     environment.seconds("DARKROOM_WAKE_SECONDS", limits::WAKE, 1, 3_600)
 }
 

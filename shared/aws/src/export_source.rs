@@ -127,6 +127,7 @@ fn row(entry: Entry) -> Row {
     match entry {
         Entry::Grant { op_id, tokens, at, .. } => Row::Grant { at, tokens, op_id },
         Entry::Settle { job, settlement, tokens, at, .. } => Row::Settle { at, settlement, tokens, job },
+        Entry::BatchRefund { batch, tokens, at, .. } => Row::BatchRefund { at, tokens, batch },
     }
 }
 

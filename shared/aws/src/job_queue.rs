@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use darkroom_core::bulk_message::BulkMessage;
 use darkroom_core::id::UserId;
 use darkroom_core::message::Message;
+use futures::future::join_all;
 
 use crate::error::StoreError;
 
@@ -28,6 +29,8 @@ pub struct QueueDepth {
     pub delayed: u64,
 }
 
+/// Messages of one call (SQS's limit).
+const SEND_BATCH_MAX: usize = 10;
 /// SQS's longest delay.
 const DELAY_MAX: Duration = Duration::from_secs(900);
 
@@ -52,6 +55,41 @@ impl JobQueue {
     /// The group makes the queue fair between users (SQS fair queues); its order means nothing.
     pub async fn send(&self, message: &Message, delay: Duration) -> Result<(), StoreError> {
         send(&self.client, &self.url, message.body(), message.group(), delay).await
+    }
+
+    /// Sends messages to be received at once, ten in a call and all calls at once. When one of them fails, or some messages of it do,
+    /// the others are sent all the same.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub async fn send_all(&self, messages: &[Message]) -> Result<(), StoreError> {
+        let calls = messages.chunks(SEND_BATCH_MAX).map(|some| Box::pin(self.send_batch(some)));
+        join_all(calls).await.into_iter().collect()
+    }
+
+    async fn send_batch(&self, messages: &[Message]) -> Result<(), StoreError> {
+        const OPERATION: &str = "SendMessageBatch";
+        let refused = |code: &str, message: String| StoreError::Refused {
+            store: "SQS",
+            operation: OPERATION,
+            code: code.to_owned(),
+            message,
+        };
+        let entries = messages.iter().enumerate().map(|(at, message)| {
+            SendMessageBatchRequestEntry::builder()
+                .id(at.to_string())
+                .message_body(message.body())
+                .message_group_id(message.group())
+                .build()
+        });
+        let entries: Result<Vec<_>, _> = entries.collect();
+        let entries = entries.map_err(|error| refused("not built", error.to_string()))?;
+        let call = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
+        let answer = call.send().await.map_err(|error| StoreError::from_sdk("SQS", OPERATION, error))?;
+        match answer.failed().first() {
+            None => Ok(()),
+            Some(failed) => Err(refused(failed.code(), failed.message().unwrap_or_default().to_owned())),
+        }
     }
 
     /// How much waits.

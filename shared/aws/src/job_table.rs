@@ -9,24 +9,24 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::ReturnValue;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use darkroom_core::id::{JobId, ModelName, Stamp, UserId};
-use darkroom_core::job::{Job, Record, Stage, Status, Tombstone};
+use darkroom_core::batch_record::BatchRecord;
+use darkroom_core::id::{JobId, Stamp};
+use darkroom_core::job::{Job, Record, Stage, Tombstone};
 use darkroom_core::ledger::{LedgerError, Tokens};
 use darkroom_core::lifecycle::{Command, apply};
-use darkroom_core::limits::{INDEX_SHARDS, POSITION_ENTRIES_MAX};
-use darkroom_core::position::Waiting;
 use darkroom_core::request::Prompt;
 use darkroom_core::retry::Patience;
 use darkroom_core::time::Timestamp;
 use futures::future::BoxFuture;
 
-use crate::attributes::{Item, Reader, millis, text};
-use crate::batch_get::{BATCH_GET_MAX, batch_get};
+use crate::attributes::{Item, Reader, millis};
+use crate::batch_get::batch_get;
 use crate::error::{StoreError, is_conflict};
 use crate::expression::Expression;
+use crate::items::batch;
 use crate::items::job::{name, record, to_item};
 use crate::job_write::job_write;
-use crate::keys::{Key, PK, SK};
+use crate::keys::{BATCH, JOB, Key, PK, SK};
 use crate::ledger_table::LedgerTable;
 use crate::metadata_table::Beside;
 use crate::transaction::{self, Outcome, Refusal};
@@ -37,7 +37,7 @@ use crate::tries::Tries;
 pub struct JobTable {
     pub(crate) client: Client,
     pub(crate) table: String,
-    ledger: LedgerTable,
+    pub(crate) ledger: LedgerTable,
 }
 
 /// What a conditional write came to.
@@ -73,35 +73,11 @@ pub struct Records {
     pub jobs: Vec<Job>,
     /// What is left of deleted jobs.
     pub tombstones: Vec<Tombstone>,
+    /// Batches that can be read.
+    pub batches: Vec<BatchRecord>,
     /// One [`StoreError::Unreadable`] for each that cannot: it names the key and the problem.
     pub unreadable: Vec<StoreError>,
 }
-
-/// An index of live jobs in [`INDEX_SHARDS`] parts, each in the order of a time.
-struct ShardedIndex {
-    name: &'static str,
-    /// The attribute with the time.
-    order: &'static str,
-}
-
-const DUE: ShardedIndex = ShardedIndex { name: "due", order: name::DUE_AT };
-const WAITING: ShardedIndex = ShardedIndex { name: "waiting", order: name::WAIT_AT };
-
-/// Reads an entry of an index that is ordered by this attribute.
-type ReadEntry<T> = fn(&Item, &'static str) -> Result<T, StoreError>;
-
-/// A page of a list.
-pub struct Page {
-    /// The jobs, newest first.
-    pub jobs: Vec<Job>,
-    /// Where the next page starts: created_at and id of the last job read; `None` at the end.
-    pub next: Option<(Timestamp, JobId)>,
-}
-
-/// Entries of one shard of the due index that one look of the sweeper reads.
-const DUE_PER_SHARD: i32 = 100;
-/// Records that one page of a filtered list reads at most.
-const LIST_READ_MAX: usize = 500;
 
 impl JobTable {
     /// The table of this name, beside its ledger.
@@ -239,68 +215,6 @@ impl JobTable {
         prompt(&item).map(Some)
     }
 
-    /// Ids of jobs due until `until`, oldest first, as the index lists them: a hint, to be read again.
-    /// `complete` tells whether that was all.
-    pub async fn due(&self, until: Timestamp) -> Result<(Vec<JobId>, bool), StoreError> {
-        let (mut entries, mut complete) = (Vec::new(), true);
-        for (shard, truncated) in self.shards(&DUE, Some(until), DUE_PER_SHARD, index_entry).await? {
-            complete &= !truncated;
-            entries.extend(shard);
-        }
-        entries.sort_unstable();
-        Ok((entries.into_iter().map(|(_, id)| id).collect(), complete))
-    }
-
-    /// The oldest waiting jobs with their models, up to [`POSITION_ENTRIES_MAX`], in order; `complete` tells whether that
-    /// was all. Costs the same however long the queue is.
-    pub async fn waiting(&self) -> Result<(Vec<(Waiting, ModelName)>, bool), StoreError> {
-        let shards = self.shards(&WAITING, None, queue_per_shard(), waiting_entry).await?;
-        // From the last entry of a shard that was cut on, entries have unseen neighbours: also in that very millisecond, within
-        // which the index has no order.
-        let known_before = shards
-            .iter()
-            .filter(|(_, truncated)| *truncated)
-            .filter_map(|(shard, _)| shard.last().map(|(wait, _)| wait.wait_at))
-            .min();
-        let complete = known_before.is_none();
-        let mut entries: Vec<_> = shards.into_iter().flat_map(|(shard, _)| shard).collect();
-        if let Some(known_before) = known_before {
-            entries.retain(|(wait, _)| wait.wait_at < known_before);
-        }
-        entries.sort_unstable();
-        Ok((entries, complete))
-    }
-
-    /// The models of the jobs that are being drawn, each as often as one is, among the [`POSITION_ENTRIES_MAX`] live jobs
-    /// that are due first and until `until`; `complete` tells whether that was all. Costs the same however many live.
-    pub async fn processing(&self, until: Timestamp) -> Result<(Vec<ModelName>, bool), StoreError> {
-        let (mut models, mut complete) = (Vec::new(), true);
-        for (shard, truncated) in self.shards(&DUE, Some(until), queue_per_shard(), live_entry).await? {
-            complete &= !truncated;
-            models.extend(shard.into_iter().filter(|(is_drawn, _)| *is_drawn).map(|(_, model)| model));
-        }
-        Ok((models, complete))
-    }
-
-    /// Every job with an entry in the due index, however many: for the operator's sweep by age and audit. One that
-    /// cannot be read is logged and left out.
-    pub async fn all_live(&self) -> Result<Vec<Job>, StoreError> {
-        let mut ids = Vec::new();
-        for shard in 0..INDEX_SHARDS {
-            let mut start = None;
-            loop {
-                let (entries, next) =
-                    self.shard_page(&DUE, shard, None, DUE_PER_SHARD, start, index_entry).await?;
-                ids.extend(entries.into_iter().map(|(_, id)| id));
-                start = next;
-                if start.is_none() {
-                    break;
-                }
-            }
-        }
-        self.read_many(&ids).await
-    }
-
     /// Every record of the table: for the operator's audit. Boxed, because who awaits an `async fn` compiles it anew.
     pub fn scan(&self) -> BoxFuture<'_, Result<Records, StoreError>> {
         Box::pin(self.scan_pages())
@@ -318,12 +232,8 @@ impl JobTable {
                 .send()
                 .await
                 .map_err(|error| StoreError::from_sdk("DynamoDB", "Scan jobs", error))?;
-            for item in answer.items().iter().filter(|item| Reader(item).text(SK) == Ok("JOB")) {
-                match read(item) {
-                    Ok(Record::Job(job)) => records.jobs.push(*job),
-                    Ok(Record::Tombstone(tombstone)) => records.tombstones.push(tombstone),
-                    Err(error) => records.unreadable.push(error),
-                }
+            for item in answer.items() {
+                records.add(item);
             }
             start = answer.last_evaluated_key().cloned();
             if start.is_none() {
@@ -341,124 +251,6 @@ impl JobTable {
         let jobs = items.iter().filter_map(|item| readable(read(item))?.job());
         let mut found: HashMap<JobId, Job> = jobs.map(|job| (job.id.clone(), job)).collect();
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
-    }
-
-    /// A user's newest jobs, at most so many, newest first.
-    pub async fn newest(&self, user: &UserId, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let (entries, _) = self.user_page(user, None, limit).await?;
-        let ids: Vec<_> = entries.into_iter().map(|(_, id)| id).collect();
-        let mut jobs = self.read_many(&ids).await?;
-        // The index is a hint.
-        jobs.retain(|job| job.user == *user);
-        Ok(jobs)
-    }
-
-    /// A user's jobs that `wanted` accepts, newest first, from after `after`. Reads at most 500 records; a page can
-    /// be short, or empty, and still have a next. A record that cannot be read is logged and left out.
-    pub async fn list(
-        &self,
-        user: &UserId,
-        after: Option<(Timestamp, JobId)>,
-        limit: usize,
-        wanted: impl Fn(&Job) -> bool,
-    ) -> Result<Page, StoreError> {
-        let mut start = after.as_ref().map(|(created_at, id)| user_entry(user, *created_at, id));
-        let (mut jobs, mut cursor, mut read_so_far) = (Vec::new(), after, 0);
-        let page = limit.saturating_mul(2).min(BATCH_GET_MAX);
-        loop {
-            let (ids, next) = self.user_page(user, start, page).await?;
-            read_so_far += page;
-            let records = self.read_many(&ids.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>()).await?;
-            let mut by_id: HashMap<_, _> = records.into_iter().map(|job| (job.id.clone(), job)).collect();
-            for (created_at, id) in ids {
-                cursor = Some((created_at, id.clone()));
-                jobs.extend(by_id.remove(&id).filter(|job| wanted(job)));
-                if jobs.len() >= limit {
-                    return Ok(Page { jobs, next: cursor });
-                }
-            }
-            if next.is_none() {
-                return Ok(Page { jobs, next: None });
-            }
-            if read_so_far >= LIST_READ_MAX {
-                return Ok(Page { jobs, next: cursor });
-            }
-            start = next;
-        }
-    }
-
-    /// A page of a user's index entries, newest first, and where the next one starts.
-    async fn user_page(
-        &self,
-        user: &UserId,
-        start: Option<Item>,
-        limit: usize,
-    ) -> Result<(Vec<(Timestamp, JobId)>, Option<Item>), StoreError> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name("by_user")
-            .key_condition_expression("#user = :user")
-            .expression_attribute_names("#user", name::USER)
-            .expression_attribute_values(":user", text(user.as_str()))
-            .scan_index_forward(false)
-            .set_exclusive_start_key(start)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("DynamoDB", "Query by_user", error))?;
-        let ids =
-            answer.items().iter().filter_map(|item| readable(index_entry(item, name::CREATED_AT))).collect();
-        Ok((ids, answer.last_evaluated_key))
-    }
-
-    /// The first entries of every shard of a sharded index, each as `read` reads it, and whether the shard was cut.
-    async fn shards<T: Send + 'static>(
-        &self,
-        index: &'static ShardedIndex,
-        until: Option<Timestamp>,
-        limit: i32,
-        read: ReadEntry<T>,
-    ) -> Result<Vec<(Vec<T>, bool)>, StoreError> {
-        let mut reads = tokio::task::JoinSet::new();
-        for shard in 0..INDEX_SHARDS {
-            let table = self.clone();
-            reads.spawn(async move {
-                let (entries, next) = table.shard_page(index, shard, until, limit, None, read).await?;
-                Ok::<_, StoreError>((entries, next.is_some()))
-            });
-        }
-        reads.join_all().await.into_iter().collect()
-    }
-
-    async fn shard_page<T>(
-        &self,
-        index: &ShardedIndex,
-        shard: u64,
-        until: Option<Timestamp>,
-        limit: i32,
-        start: Option<Item>,
-        read: ReadEntry<T>,
-    ) -> Result<(Vec<T>, Option<Item>), StoreError> {
-        let until = until.unwrap_or(Timestamp::from_millis(u64::MAX));
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name(index.name)
-            .key_condition_expression("#shard = :shard AND #order <= :until")
-            .expression_attribute_names("#shard", name::SHARD)
-            .expression_attribute_names("#order", index.order)
-            .expression_attribute_values(":shard", text(shard.to_string()))
-            .expression_attribute_values(":until", millis(until))
-            .set_exclusive_start_key(start)
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|error| StoreError::from_sdk("DynamoDB", "Query index", error))?;
-        let entries = answer.items().iter().filter_map(|item| readable(read(item, index.order))).collect();
-        Ok((entries, answer.last_evaluated_key))
     }
 
     pub(crate) async fn get_item(&self, key: Key<'_>) -> Result<Option<Item>, StoreError> {
@@ -514,11 +306,6 @@ fn is_of_the_attempt_that_ended(job: &Job, command: &Command) -> bool {
     }
 }
 
-/// Entries of one shard that one look at the queue reads.
-fn queue_per_shard() -> i32 {
-    i32::try_from(POSITION_ENTRIES_MAX as u64 / INDEX_SHARDS).unwrap_or(100)
-}
-
 /// Our stamp, and the state still as we made it: the answer to an earlier try of this write was lost.
 fn own_or_refused(command: &Command, op: &Stamp, record: Record) -> Commit {
     match record.job() {
@@ -543,35 +330,26 @@ pub(crate) fn item_id(item: &Item) -> Result<JobId, StoreError> {
         .map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
-/// An index entry: the time that it is ordered by, and the job's id.
-fn index_entry(item: &Item, order: &'static str) -> Result<(Timestamp, JobId), StoreError> {
-    let time = Reader(item).time(order).map_err(|problem| StoreError::unreadable(item, &problem))?;
-    Ok((time, item_id(item)?))
+impl Records {
+    /// Takes an item in; what lies beside records is none.
+    fn add(&mut self, item: &Item) {
+        match Reader(item).text(SK) {
+            Ok(JOB) => match read(item) {
+                Ok(Record::Job(job)) => self.jobs.push(*job),
+                Ok(Record::Tombstone(tombstone)) => self.tombstones.push(tombstone),
+                Err(error) => self.unreadable.push(error),
+            },
+            Ok(BATCH) => match read_batch(item) {
+                Ok(batch) => self.batches.push(batch),
+                Err(error) => self.unreadable.push(error),
+            },
+            _ => {}
+        }
+    }
 }
 
-/// An entry of the index `waiting`.
-fn waiting_entry(item: &Item, order: &'static str) -> Result<(Waiting, ModelName), StoreError> {
-    let (wait_at, job_id) = index_entry(item, order)?;
-    Ok((Waiting { wait_at, job_id }, item_model(item)?))
-}
-
-/// An entry of the index `due`: whether the job is being drawn, and by which model.
-fn live_entry(item: &Item, _: &'static str) -> Result<(bool, ModelName), StoreError> {
-    let status = Reader(item).text(name::STATUS).map_err(|problem| StoreError::unreadable(item, &problem))?;
-    Ok((status == Status::Processing.as_str(), item_model(item)?))
-}
-
-fn item_model(item: &Item) -> Result<ModelName, StoreError> {
-    let model = Reader(item).parsed(name::MODEL, |text| ModelName::parse(text).ok());
-    model.map_err(|problem| StoreError::unreadable(item, &problem))
-}
-
-/// A job's key in the index `by_user`.
-fn user_entry(user: &UserId, created_at: Timestamp, id: &JobId) -> Item {
-    let mut key = Key::Job(id).attributes();
-    key.insert(name::USER.to_owned(), text(user.as_str()));
-    key.insert(name::CREATED_AT.to_owned(), millis(created_at));
-    key
+pub(crate) fn read_batch(item: &Item) -> Result<BatchRecord, StoreError> {
+    batch::from_item(item).map_err(|problem| StoreError::unreadable(item, &problem))
 }
 
 pub(crate) fn prompt(item: &Item) -> Result<Prompt, StoreError> {

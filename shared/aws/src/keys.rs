@@ -2,7 +2,8 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_core::id::{
-    ConnectionId, DeliveryId, ExportId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId, WebhookId,
+    BatchId, ConnectionId, DeliveryId, ExportId, JobId, KeyId, ModelName, ProjectName, Ticket, UserId,
+    WebhookId,
 };
 use darkroom_core::model::ProviderName;
 
@@ -23,13 +24,17 @@ pub(crate) enum Key<'a> {
     Body(&'a JobId),
     /// jobs. Metadata, once there are any. Written by submit; api changes them, moves their expiry and deletes them. `<job id>` / `META`.
     Metadata(&'a JobId),
+    /// jobs. A batch. Written by submit, bulk, api (its owner's wish), sweeper; mutable. `<batch id>` / `BATCH`.
+    Batch(&'a BatchId),
+    /// jobs. The lines of a batch that cannot be drawn; immutable. Written by submit. `<batch id>` / `INVALID`.
+    InvalidLines(&'a BatchId),
     /// jobs. An export's record. Written by submit, bulk, sweeper; mutable. `<export id>` / `EXPORT`.
     Export(&'a ExportId),
     /// jobs. How many exports of a user are under way. Written by submit, bulk, sweeper; mutable. `EXPORTS#<user>` / `LIVE`.
     Exports(&'a UserId),
     /// ledger. A user's balance; mutable. `<user>` / `BAL`.
     Balance(&'a UserId),
-    /// ledger. How a job's hold ended; immutable, the same key for capture and refund. `<user>` / `E#<ticket>#SETTLE`.
+    /// ledger. How the hold of a job, or what was left of a batch's, ended; immutable, the same key for capture and refund. `<user>` / `E#<ticket>#SETTLE`.
     Settle(&'a UserId, &'a Ticket),
     /// ledger. Tokens given; immutable. `<user>` / `GRANT#<operation id>`.
     Grant(&'a UserId, &'a str),
@@ -83,6 +88,10 @@ pub(crate) fn parse_delivery_key(sort_key: &str) -> Option<(WebhookId, DeliveryI
     Some((WebhookId::parse(endpoint).ok()?, DeliveryId::parse(delivery).ok()?))
 }
 
+/// Sort key of jobs' records.
+pub(crate) const JOB: &str = "JOB";
+/// Sort key of batches' records.
+pub(crate) const BATCH: &str = "BATCH";
 /// Prefix of settle entries' sort keys.
 pub(crate) const SETTLE_PREFIX: &str = "E#";
 /// Prefix of grant entries' sort keys.
@@ -105,9 +114,11 @@ pub(crate) fn scope_partition(provider: ProviderName, model: &ModelName) -> Stri
 impl Key<'_> {
     fn parts(self) -> (String, String) {
         match self {
-            Self::Job(id) => (id.to_string(), "JOB".to_owned()),
+            Self::Job(id) => (id.to_string(), JOB.to_owned()),
             Self::Body(id) => (id.to_string(), "BODY".to_owned()),
             Self::Metadata(id) => (id.to_string(), "META".to_owned()),
+            Self::Batch(id) => (id.to_string(), BATCH.to_owned()),
+            Self::InvalidLines(id) => (id.to_string(), "INVALID".to_owned()),
             Self::Export(id) => (id.to_string(), "EXPORT".to_owned()),
             Self::Exports(user) => (format!("EXPORTS#{user}"), "LIVE".to_owned()),
             Self::Balance(user) => (user.to_string(), "BAL".to_owned()),

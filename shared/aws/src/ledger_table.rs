@@ -3,7 +3,8 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::TransactWriteItem;
-use darkroom_core::id::{JobId, Stamp, UserId};
+use darkroom_core::batch_record::BatchRecord;
+use darkroom_core::id::{BatchId, JobId, Stamp, Ticket, UserId};
 use darkroom_core::job::Job;
 use darkroom_core::ledger::{Balance, LedgerError, Settlement, Tokens};
 use darkroom_core::retry::Patience;
@@ -46,6 +47,17 @@ pub enum Entry {
         job: JobId,
         /// Paid or given back.
         settlement: Settlement,
+        /// How many.
+        tokens: Tokens,
+        /// When.
+        at: Timestamp,
+    },
+    /// What was left of a batch's hold was given back.
+    BatchRefund {
+        /// Whose batch.
+        user: UserId,
+        /// The batch.
+        batch: BatchId,
         /// How many.
         tokens: Tokens,
         /// When.
@@ -252,6 +264,23 @@ impl LedgerTable {
         transaction::update(&self.table, Key::Balance(user).attributes(), write)
     }
 
+    /// Sets the prices of a whole batch aside, as part of its submission.
+    pub(crate) fn hold_batch(&self, user: &UserId, cost: Tokens) -> Result<TransactWriteItem, StoreError> {
+        let write = Expression::default()
+            .subtract(name::AVAILABLE, cost)
+            .add(name::HELD, cost)
+            .add(name::VERSION, 1)
+            .require(name::AVAILABLE, ">=", number(cost));
+        transaction::update(&self.table, Key::Balance(user).attributes(), write)
+    }
+
+    /// Why a batch's hold was refused, from the balance as it was.
+    pub(crate) fn batch_refusal(old: Option<&Item>, cost: Tokens) -> Result<LedgerError, StoreError> {
+        let old = old.map_or(Ok(Balance::default()), read_balance)?;
+        let insufficient = LedgerError::Insufficient { price: cost, available: old.available };
+        Ok(old.hold_batch(cost).err().unwrap_or(insufficient))
+    }
+
     /// Why a hold was refused, from the balance as it was.
     pub(crate) fn hold_refusal(
         old: Option<&Item>,
@@ -273,33 +302,85 @@ impl LedgerTable {
         now: Timestamp,
         op: &Stamp,
     ) -> Result<[TransactWriteItem; 2], StoreError> {
-        let cost = job.order.cost;
+        // A job of a batch is not in flight: the batch's hold bounds it.
+        let inflight = u64::from(job.order.batch.is_none());
+        Ok([
+            self.release(&job.user, job.order.cost, settlement, inflight)?,
+            self.settle_entry(job, settlement, now, op)?,
+        ])
+    }
+
+    /// Ends a hold of so many tokens, of which so many jobs in flight had one each. Never without the entries that say so.
+    pub(crate) fn release(
+        &self,
+        user: &UserId,
+        tokens: Tokens,
+        settlement: Settlement,
+        inflight: u64,
+    ) -> Result<TransactWriteItem, StoreError> {
         let gains = match settlement {
             Settlement::Captured => name::SPENT,
             Settlement::Refunded => name::AVAILABLE,
         };
         let write = Expression::default()
-            .subtract(name::HELD, cost)
-            .add(gains, cost)
-            .subtract(name::INFLIGHT, 1)
+            .subtract(name::HELD, tokens)
+            .add(gains, tokens)
             .add(name::VERSION, 1)
-            .require(name::HELD, ">=", number(cost))
-            .require(name::INFLIGHT, ">=", number(1_u32));
-        let mut entry = Key::Settle(&job.user, &job.ticket()).attributes();
+            .require(name::HELD, ">=", number(tokens));
+        let write = match inflight {
+            0 => write,
+            jobs => write.subtract(name::INFLIGHT, jobs).require(name::INFLIGHT, ">=", number(jobs)),
+        };
+        transaction::update(&self.table, Key::Balance(user).attributes(), write)
+    }
+
+    /// The one entry of how a job's hold ended.
+    pub(crate) fn settle_entry(
+        &self,
+        job: &Job,
+        settlement: Settlement,
+        now: Timestamp,
+        op: &Stamp,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let of = (name::JOB, job.id.as_str());
+        self.ending_entry((&job.user, &job.ticket()), of, settlement, job.order.cost, (now, op))
+    }
+
+    /// Gives back what is left of a batch's hold, as part of the transaction that ends it: balance, and the one entry of the batch.
+    pub(crate) fn refund_batch(
+        &self,
+        batch: &BatchRecord,
+        now: Timestamp,
+        op: &Stamp,
+    ) -> Result<[TransactWriteItem; 2], StoreError> {
+        let (refunded, tokens) = (Settlement::Refunded, batch.state.remaining);
+        let of = (name::BATCH, batch.id.as_str());
+        Ok([
+            self.release(&batch.user, tokens, refunded, 0)?,
+            self.ending_entry((&batch.user, &batch.ticket()), of, refunded, tokens, (now, op))?,
+        ])
+    }
+
+    fn ending_entry(
+        &self,
+        (user, ticket): (&UserId, &Ticket),
+        (of, id): (&str, &str),
+        settlement: Settlement,
+        tokens: Tokens,
+        (now, op): (Timestamp, &Stamp),
+    ) -> Result<TransactWriteItem, StoreError> {
+        let mut entry = Key::Settle(user, ticket).attributes();
         entry.extend(
             [
                 (name::KIND, text(settlement.as_str())),
-                (name::TOKENS, number(cost)),
-                (name::JOB, text(job.id.as_str())),
+                (name::TOKENS, number(tokens)),
+                (of, text(id)),
                 (name::AT, millis(now)),
                 (name::OP, text(op.as_str())),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        Ok([
-            transaction::update(&self.table, Key::Balance(&job.user).attributes(), write)?,
-            transaction::put_if_absent(&self.table, entry)?,
-        ])
+        transaction::put_if_absent(&self.table, entry)
     }
 }
 
@@ -320,6 +401,9 @@ fn read_entry(item: &Item) -> Result<Entry, StoreError> {
         let (tokens, at) = (read.number(name::TOKENS)?, read.time(name::AT)?);
         if let Some(op_id) = read.text(SK)?.strip_prefix(GRANT_PREFIX) {
             return Ok(Entry::Grant { user, op_id: op_id.to_owned(), tokens, at });
+        }
+        if let Some(batch) = read.optional_parsed(name::BATCH, |text| BatchId::parse(text).ok())? {
+            return Ok(Entry::BatchRefund { user, batch, tokens, at });
         }
         let settlement = read.parsed(name::KIND, Settlement::parse)?;
         let job = read.parsed(name::JOB, |text| JobId::parse(text).ok())?;

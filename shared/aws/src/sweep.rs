@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use darkroom_core::id::{JobId, ModelName, UserId};
+use darkroom_core::batch::BatchEnding;
+use darkroom_core::batch_record::{BatchRecord, BatchSweep};
+use darkroom_core::bulk_message::{BulkId, BulkMessage};
+use darkroom_core::id::{ModelName, UserId};
 use darkroom_core::job::{Job, Stage, Status};
 use darkroom_core::lifecycle::Command;
 use darkroom_core::limits::{LIST_SWEEP_JOBS, SETTLE_PATIENCE};
@@ -15,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::random_stamp;
 use crate::error::StoreError;
-use crate::{Catalogue, Commit, JobQueue, JobTable, KeyTable, Pacer};
+use crate::{BatchCommit, BatchTime, BulkQueue, Catalogue, Commit, JobQueue, JobTable, KeyTable, Pacer};
 
 /// The sweeper: dispatcher of what is due and undertaker of what is lost.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct Sweep {
     pub jobs: JobTable,
     /// Where due jobs are sent.
     pub queue: JobQueue,
+    /// Where due batches are sent. `None` where no pass is made: then nothing of theirs is looked at.
+    bulk: Option<BulkQueue>,
     catalogue: Arc<Catalogue>,
     /// A backlog is woken no faster than it allows.
     pacer: Pacer,
@@ -50,18 +55,18 @@ impl Promised {
     }
 }
 
-/// What a sweep did, or would do, with one job.
+/// What a sweep did, or would do, with one job or batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SweptJob {
-    /// The job.
-    pub id: JobId,
+pub struct Swept {
+    /// The job, or the batch.
+    pub id: String,
     /// Its owner.
     pub user: UserId,
     /// As it was read.
-    pub status: Status,
+    pub status: &'static str,
     /// Since its submission.
     pub age: Duration,
-    /// `send`, `wait`, `requeue`, `fail`, `cancel` or `request_cancel`.
+    /// `send`, `wait`, `requeue`, `fail`, `cancel` or `request_cancel`; of a batch `send_batch` or `expire_batch`.
     pub action: &'static str,
     /// Why, in words, where it fails.
     pub detail: Option<String>,
@@ -97,21 +102,21 @@ impl SweepResult {
 /// What one pass came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepReport {
-    /// Each job that had something to do.
-    pub jobs: Vec<SweptJob>,
-    /// How long the oldest due job has been due.
+    /// Each job and batch that had something to do.
+    pub swept: Vec<Swept>,
+    /// How long the oldest of what is due has been due.
     pub oldest_due: Option<Duration>,
-    /// Whether every due job was read; otherwise the rest is the next pass's.
+    /// Whether all that is due was read; otherwise the rest is the next pass's.
     pub complete: bool,
 }
 
 impl SweepReport {
-    /// Jobs per action that was done (or, in a dry run, would be tried).
+    /// Jobs and batches per action that was done (or, in a dry run, would be tried).
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let mut counts = BTreeMap::new();
-        for job in &self.jobs {
-            if matches!(job.result, SweepResult::Done | SweepResult::DryRun) {
-                *counts.entry(job.action).or_insert(0) += 1;
+        for swept in &self.swept {
+            if matches!(swept.result, SweepResult::Done | SweepResult::DryRun) {
+                *counts.entry(swept.action).or_insert(0) += 1;
             }
         }
         counts
@@ -127,21 +132,25 @@ impl Sweep {
         jobs: JobTable,
         keys: KeyTable,
         queue: JobQueue,
+        bulk: Option<BulkQueue>,
         quota_minute: Duration,
         rules: Rules,
     ) -> Self {
         let catalogue = Arc::new(Catalogue::new(keys.clone()));
         let pacer = Pacer::new(keys, quota_minute);
-        Self { jobs, queue, catalogue, pacer, rules, promised: Promised::default() }
+        Self { jobs, queue, bulk, catalogue, pacer, rules, promised: Promised::default() }
     }
 
     /// Looks at every job that is due by `now` (and a little ahead) and does what is due. A `dry_run` writes
     /// nothing. Safe at any time and beside any other sweep: each act is conditional on what was read. A job that cannot
     /// be read is logged and left out.
     pub async fn pass(&self, now: Timestamp, dry_run: bool) -> Result<SweepReport, StoreError> {
-        let (ids, complete) = self.jobs.due(now.plus(self.rules.ahead)).await?;
-        let mut jobs = self.jobs.read_many(&ids).await?;
-        let oldest_due = jobs.iter().filter_map(Job::due_at).min().map(|due_at| now.since(due_at));
+        let due = self.jobs.due(now.plus(self.rules.ahead)).await?;
+        let (mut jobs, batches) =
+            tokio::try_join!(self.jobs.read_many(&due.jobs), self.jobs.batches(&due.batches))?;
+        let due_times = jobs.iter().filter_map(Job::due_at);
+        let due_times = due_times.chain(batches.iter().filter_map(|batch| batch.state.due_at()));
+        let oldest_due = due_times.min().map(|due_at| now.since(due_at));
         jobs.sort_by_key(waits_since);
         let mut paces = self.paces(&jobs, now).await;
         let mut acts = Vec::new();
@@ -167,7 +176,68 @@ impl Sweep {
         if let Err(error) = paces {
             tracing::error!(error = %error, "sweep: the pool could not be read; no waiting job was sent");
         }
-        Ok(SweepReport { jobs: self.carry_out(acts, now, dry_run).await, oldest_due, complete })
+        let mut swept = self.carry_out(acts, now, dry_run).await;
+        swept.extend(self.sweep_batches(batches, now, dry_run).await);
+        Ok(SweepReport { swept, oldest_due, complete: due.complete })
+    }
+
+    async fn sweep_batches(&self, batches: Vec<BatchRecord>, now: Timestamp, dry_run: bool) -> Vec<Swept> {
+        let mut swept = Vec::new();
+        let Some(bulk) = &self.bulk else { return swept };
+        for batch in batches {
+            let action = batch.sweep(now, self.rules.wake);
+            let result = match action {
+                BatchSweep::Leave => continue,
+                _ if dry_run => SweepResult::DryRun,
+                _ => self.act_on_batch(&batch, &action, bulk, now).await,
+            };
+            let of_batch = Swept {
+                id: batch.id.to_string(),
+                user: batch.user,
+                status: "open",
+                age: now.since(batch.order.created_at),
+                action: action.as_str(),
+                detail: None,
+                result,
+            };
+            log(&of_batch);
+            swept.push(of_batch);
+        }
+        swept
+    }
+
+    /// Writes, then sends, as for a job.
+    async fn act_on_batch(
+        &self,
+        batch: &BatchRecord,
+        action: &BatchSweep,
+        bulk: &BulkQueue,
+        now: Timestamp,
+    ) -> SweepResult {
+        let (time, op) = (BatchTime { now, ttl_days: self.rules.ttl_days }, random_stamp());
+        let written = match action {
+            BatchSweep::Leave => return SweepResult::Done,
+            BatchSweep::Send(mark) => self.jobs.mark_batch(batch, mark, time, &op, SETTLE_PATIENCE).await,
+            BatchSweep::End(_) => {
+                self.jobs.end_batch(batch, BatchEnding::Expired, time, &op, SETTLE_PATIENCE).await
+            }
+        };
+        match written {
+            Ok(BatchCommit::Applied(_)) => {}
+            Ok(BatchCommit::Refused(_) | BatchCommit::Absent) => return SweepResult::LostRace,
+            Err(error) => {
+                tracing::error!(batch.id = %batch.id, error = %error, "sweep: the batch could not be written");
+                return SweepResult::Failed;
+            }
+        }
+        let BatchSweep::Send(_) = action else { return SweepResult::Done };
+        match bulk.send(&BulkMessage::new(BulkId::Batch(batch.id.clone())), &batch.user).await {
+            Ok(()) => SweepResult::Done,
+            Err(error) => {
+                tracing::error!(batch.id = %batch.id, error = %error, "sweep: bulk could not be told");
+                SweepResult::Failed
+            }
+        }
     }
 
     /// The pace of each model that a waiting job of these asks for and whose provider limits calls.
@@ -209,7 +279,7 @@ impl Sweep {
                 }),
             })
             .collect();
-        Ok(SweepReport { jobs: self.carry_out(acts, now, dry_run).await, oldest_due: None, complete: true })
+        Ok(SweepReport { swept: self.carry_out(acts, now, dry_run).await, oldest_due: None, complete: true })
     }
 
     /// Ends those of a user's newest jobs whose time is over, and gives their tokens back; sends nothing. Safe at any time, as
@@ -223,10 +293,10 @@ impl Sweep {
                 Act::of(job, action)
             })
             .collect();
-        Ok(SweepReport { jobs: self.carry_out(acts, now, false).await, oldest_due: None, complete: true })
+        Ok(SweepReport { swept: self.carry_out(acts, now, false).await, oldest_due: None, complete: true })
     }
 
-    async fn carry_out(&self, acts: Vec<Act>, now: Timestamp, dry_run: bool) -> Vec<SweptJob> {
+    async fn carry_out(&self, acts: Vec<Act>, now: Timestamp, dry_run: bool) -> Vec<Swept> {
         let mut swept = Vec::with_capacity(acts.len());
         let mut running = JoinSet::new();
         for act in acts {
@@ -291,11 +361,11 @@ impl Act {
         Some(Self { job, name, command, send, detail })
     }
 
-    fn swept(&self, now: Timestamp, result: SweepResult) -> SweptJob {
-        SweptJob {
-            id: self.job.id.clone(),
+    fn swept(&self, now: Timestamp, result: SweepResult) -> Swept {
+        Swept {
+            id: self.job.id.to_string(),
             user: self.job.user.clone(),
-            status: self.job.status(),
+            status: self.job.status().as_str(),
             age: now.since(self.job.order.created_at),
             action: self.name,
             detail: self.detail.clone(),
@@ -312,11 +382,11 @@ fn waits_since(job: &Job) -> Timestamp {
     }
 }
 
-fn log(swept: &SweptJob) {
+fn log(swept: &Swept) {
     tracing::info!(
-        job.id = %swept.id,
-        job.status = swept.status.as_str(),
-        job.age = readable(swept.age),
+        sweep.id = %swept.id,
+        sweep.status = swept.status,
+        sweep.age = readable(swept.age),
         sweep.action = swept.action,
         sweep.result = swept.result.as_str(),
         sweep.detail = swept.detail.as_deref(),

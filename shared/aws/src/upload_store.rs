@@ -14,6 +14,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use bytes::{Bytes, BytesMut};
 use darkroom_core::id::{UploadId, UserId};
 use darkroom_core::image::ImageFormat;
+use darkroom_core::job::Job;
+use darkroom_core::limits::BATCH_UPLOAD_BYTES_MAX;
 use darkroom_core::time::Timestamp;
 use darkroom_core::upload::{Reference, UploadKind, UploadRequest, is_sha256};
 use data_encoding::{BASE64, HEXLOWER};
@@ -94,6 +96,20 @@ impl UploadStore {
         })
     }
 
+    /// The lines that this user's upload holds; `None` when none of the user's has this id, nothing was put there, or it is gone. Ends
+    /// within 27 seconds.
+    pub async fn read_batch(&self, user: &UserId, id: &UploadId) -> Result<Option<Bytes>, StoreError> {
+        const OPERATION: &str = "GetObject upload";
+        let Some(object) = self.find(&folder(user, UploadKind::Batch, id)).await? else { return Ok(None) };
+        let key = object.key().unwrap_or_default();
+        let call = self.client.get_object().bucket(&self.bucket).key(key);
+        match call.send().await {
+            Ok(answer) => body(OPERATION, answer.body, BATCH_UPLOAD_BYTES_MAX).await.map(Some),
+            Err(error) if error.code() == Some("NoSuchKey") => Ok(None),
+            Err(error) => Err(StoreError::from_sdk("S3", OPERATION, error)),
+        }
+    }
+
     /// The picture that this user's upload holds; `None` when none of the user's has this id, nothing was put there, or it is gone.
     /// A list answers that for sure: S3 answers the reading of an absent key with 403 to whoever may not list the whole
     /// bucket, as it does when we are not let in.
@@ -103,16 +119,21 @@ impl UploadStore {
         id: &UploadId,
     ) -> Result<Option<Reference>, StoreError> {
         let prefix = folder(user, UploadKind::Reference, id);
+        Ok(self.find(&prefix).await?.and_then(|object| reference(&object, &prefix, id)))
+    }
+
+    /// What lies in an upload's folder.
+    async fn find(&self, prefix: &str) -> Result<Option<Object>, StoreError> {
         let answer = self
             .client
             .list_objects_v2()
             .bucket(&self.bucket)
-            .prefix(&prefix)
+            .prefix(prefix)
             .max_keys(1)
             .send()
             .await
             .map_err(|error| StoreError::from_sdk("S3", "ListObjectsV2 uploads", error))?;
-        Ok(answer.contents().first().and_then(|object| reference(object, &prefix, id)))
+        Ok(answer.contents.and_then(|objects| objects.into_iter().next()))
     }
 
     /// Has the bucket keep it for as long as a job may need it; `false` when it is gone. Idempotent.
@@ -130,6 +151,20 @@ impl UploadStore {
         match call.send().await {
             Ok(_) => Ok(true),
             Err(error) => self.gone_or(OPERATION, user, reference, error).await.map(|Gone| false),
+        }
+    }
+
+    /// Has the bucket keep what a job is drawn from, now that it holds the price: nobody keeps anything for nothing. The job stands
+    /// whether this works or not, and is over before its reference could go; what does not work takes the time away in which it can
+    /// be tried again.
+    pub async fn keep_reference(&self, job: &Job) {
+        let Some(reference) = &job.order.reference else { return };
+        match self.keep(&job.user, reference).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(job.id = %job.id, "the reference is gone: the job fails"),
+            Err(error) => {
+                tracing::warn!(job.id = %job.id, error = %error, "the reference is kept for a few days only");
+            }
         }
     }
 
@@ -190,8 +225,15 @@ fn reference(object: &Object, prefix: &str, id: &UploadId) -> Option<Reference> 
     })
 }
 
+/// A body's first memory: the longest reference has its place, and a short list does not have the longest one's.
+const BODY_CAPACITY: usize = 8 * 1024 * 1024;
+
 /// A body to its end, or one byte longer than it should be: the rest would tell no more.
-async fn body(operation: &'static str, mut body: ByteStream, bytes: u64) -> Result<Bytes, StoreError> {
+pub(crate) async fn body(
+    operation: &'static str,
+    mut body: ByteStream,
+    bytes: u64,
+) -> Result<Bytes, StoreError> {
     let broken = |code: &str, source| StoreError::Unavailable {
         store: "S3",
         operation,
@@ -200,7 +242,7 @@ async fn body(operation: &'static str, mut body: ByteStream, bytes: u64) -> Resu
     };
     let enough = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(1);
     let reading = async {
-        let mut read = BytesMut::with_capacity(enough);
+        let mut read = BytesMut::with_capacity(enough.min(BODY_CAPACITY));
         while read.len() < enough
             && let Some(piece) = body.try_next().await?
         {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ExportId;
+use crate::id::{BatchId, ExportId};
 use crate::message::{MessageError, VERSION};
 
 /// "Look at this record."
@@ -20,6 +20,8 @@ pub struct BulkMessage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum BulkId {
+    /// `bat_…`
+    Batch(BatchId),
     /// `exp_…`
     Export(ExportId),
 }
@@ -33,13 +35,15 @@ impl TryFrom<String> for BulkId {
     type Error = UnknownKind;
 
     fn try_from(text: String) -> Result<Self, UnknownKind> {
-        ExportId::parse(&text).map(Self::Export).map_err(|_| UnknownKind)
+        let batch = BatchId::parse(&text).map(Self::Batch);
+        batch.or_else(|_| ExportId::parse(&text).map(Self::Export)).map_err(|_| UnknownKind)
     }
 }
 
 impl From<BulkId> for String {
     fn from(id: BulkId) -> Self {
         match id {
+            BulkId::Batch(id) => id.into(),
             BulkId::Export(id) => id.into(),
         }
     }
@@ -85,8 +89,10 @@ mod tests {
     fn what_is_sent_is_what_is_read() {
         let key = IdempotencyKey::parse("k").unwrap();
         let id = ExportId::derive(&UserId::parse("alice").unwrap(), &key);
-        let message = BulkMessage::new(BulkId::Export(id));
-        assert_eq!(BulkMessage::parse(&message.body()).unwrap(), message);
+        let batch = BatchId::derive(&UserId::parse("alice").unwrap(), &key);
+        for message in [BulkMessage::new(BulkId::Export(id)), BulkMessage::new(BulkId::Batch(batch))] {
+            assert_eq!(BulkMessage::parse(&message.body()).unwrap(), message);
+        }
     }
 
     #[test]

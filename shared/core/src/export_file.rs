@@ -10,7 +10,7 @@ use csv::{Terminator, WriterBuilder};
 use serde_json::{Map, Value};
 
 use crate::export::{ExportFormat, ExportKind, ExportRequest, GroupBy};
-use crate::id::JobId;
+use crate::id::{BatchId, JobId};
 use crate::job::{Job, Outcome, Stage};
 use crate::ledger::{Settlement, Tokens};
 use crate::request::Prompt;
@@ -41,6 +41,15 @@ pub enum Row {
         /// The job.
         job: JobId,
     },
+    /// What was left of a batch's hold was given back.
+    BatchRefund {
+        /// When.
+        at: Timestamp,
+        /// How many.
+        tokens: Tokens,
+        /// The batch.
+        batch: BatchId,
+    },
 }
 
 /// Sums by period.
@@ -57,7 +66,7 @@ pub enum FileError {
     Unwritable,
 }
 
-const JOB: [&str; 19] = [
+const JOB: [&str; 21] = [
     "id",
     "status",
     "created_at",
@@ -74,11 +83,13 @@ const JOB: [&str; 19] = [
     "error_code",
     "conversation_id",
     "retry_of",
+    "batch_id",
+    "batch_line",
     "image_sha256",
     "image_bytes",
     "prompt",
 ];
-const ENTRY: [&str; 5] = ["at", "kind", "tokens", "job_id", "op_id"];
+const ENTRY: [&str; 6] = ["at", "kind", "tokens", "job_id", "batch_id", "op_id"];
 const JOB_SUMS: [&str; 8] =
     ["period", "jobs", "drawn", "failed", "cancelled", "unsettled", "captured", "refunded"];
 const ENTRY_SUMS: [&str; 5] = ["period", "entries", "granted", "captured", "refunded"];
@@ -115,7 +126,7 @@ impl Row {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Job(job, _) => job.order.created_at,
-            Self::Grant { at, .. } | Self::Settle { at, .. } => *at,
+            Self::Grant { at, .. } | Self::Settle { at, .. } | Self::BatchRefund { at, .. } => *at,
         }
     }
 
@@ -124,15 +135,15 @@ impl Row {
         match self {
             Self::Job(job, prompt) => job_cells(job, prompt.as_ref()),
             Self::Grant { at, tokens, op_id } => {
-                vec![text(&at.rfc3339()), text("grant"), Cell::Number(*tokens), Cell::None, text(op_id)]
+                entry_cells(*at, "grant", *tokens, [Cell::None, Cell::None, text(op_id)])
             }
-            Self::Settle { at, settlement, tokens, job } => vec![
-                text(&at.rfc3339()),
-                text(settlement.as_str()),
-                Cell::Number(*tokens),
-                text(job.as_str()),
-                Cell::None,
-            ],
+            Self::Settle { at, settlement, tokens, job } => {
+                entry_cells(*at, settlement.as_str(), *tokens, [text(job.as_str()), Cell::None, Cell::None])
+            }
+            Self::BatchRefund { at, tokens, batch } => {
+                let refunded = Settlement::Refunded.as_str();
+                entry_cells(*at, refunded, *tokens, [Cell::None, text(batch.as_str()), Cell::None])
+            }
         }
     }
 
@@ -157,6 +168,7 @@ impl Row {
                 ]
             }
             Self::Grant { tokens, .. } => vec![1, *tokens, 0, 0],
+            Self::BatchRefund { tokens, .. } => vec![1, 0, 0, *tokens],
             Self::Settle { settlement, tokens, .. } => vec![
                 1,
                 0,
@@ -165,6 +177,11 @@ impl Row {
             ],
         }
     }
+}
+
+/// `of` is the job, the batch and the operation that it is an entry of.
+fn entry_cells(at: Timestamp, kind: &str, tokens: Tokens, of: [Cell; 3]) -> Vec<Cell> {
+    [text(&at.rfc3339()), text(kind), Cell::Number(tokens)].into_iter().chain(of).collect()
 }
 
 fn job_cells(job: &Job, prompt: Option<&Prompt>) -> Vec<Cell> {
@@ -195,6 +212,8 @@ fn job_cells(job: &Job, prompt: Option<&Prompt>) -> Vec<Cell> {
         error.into(),
         order.conversation_id.as_ref().map(ToString::to_string).into(),
         order.retry_of.as_ref().map(ToString::to_string).into(),
+        order.batch.as_ref().map(|line| line.batch.to_string()).into(),
+        order.batch.as_ref().map_or(Cell::None, |line| Cell::Number(line.number.into())),
         job.image().map(|image| image.sha256.clone()).into(),
         job.image().map_or(Cell::None, |image| Cell::Number(image.bytes)),
         order.prompt.as_ref().or(prompt).map(|prompt| prompt.reveal().to_owned()).into(),

@@ -100,6 +100,20 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// A list of one to `most` values. An absent field and `null` are the same.
+    pub(crate) fn optional_list(&mut self, field: &str, most: usize) -> Option<&'a [Value]> {
+        match self.object.get(field) {
+            None | Some(Value::Null) => None,
+            Some(Value::Array(values)) if (1..=most).contains(&values.len()) => Some(values),
+            Some(Value::Array(values)) => {
+                let reason = format!("must have 1 to {most} elements, this has {}", values.len());
+                self.violation(field, reason, false);
+                None
+            }
+            Some(_) => self.wrong_type(field, "a list"),
+        }
+    }
+
     /// Texts, so many from the least to the most. An absent field and `null` are the same.
     pub(crate) fn optional_texts<T>(
         &mut self,

@@ -15,6 +15,9 @@ pub enum IdError {
     /// A job id is `job_` and 52 characters of base32.
     #[error("a job id is job_ followed by 52 characters a-z and 2-7")]
     JobId,
+    /// A batch's id is `bat_` and 52 characters of base32.
+    #[error("a batch id is bat_ followed by 52 characters a-z and 2-7")]
+    BatchId,
     /// An export's id is `exp_` and 52 characters of base32.
     #[error("an export id is exp_ followed by 52 characters a-z and 2-7")]
     ExportId,
@@ -96,6 +99,10 @@ text_id!(
     JobId, IdError::JobId, |text| is_base32(text, "job_", 52)
 );
 text_id!(
+    /// A batch's id, derived as a job's is (see [`BatchId::derive`]), and no secret either.
+    BatchId, IdError::BatchId, |text| is_base32(text, "bat_", 52)
+);
+text_id!(
     /// An export's id, derived as a job's is (see [`ExportId::derive`]), and no secret either.
     ExportId, IdError::ExportId, |text| is_base32(text, "exp_", 52)
 );
@@ -149,17 +156,27 @@ impl JobId {
         Self(format!("job_{}", base32(&digest(&["retry", ticket.as_str()]))))
     }
 
+    /// The one job of a batch's line, from 0 among those that can be drawn: `job_` + base32(SHA-256("line", ticket, line)). The
+    /// ticket, because an id can be of another batch once a record has expired, and jobs that were published live longer.
+    pub fn derive_line(batch: &Ticket, line: u32) -> Self {
+        Self(format!("job_{}", base32(&digest(&["line", batch.as_str(), &line.to_string()]))))
+    }
+
     /// A number that belongs to this job alone; seeds its picture and its index shard.
     pub fn number(&self) -> u64 {
         first_u64(&digest(&["number", &self.0]))
     }
 }
 
-impl ExportId {
-    /// The one export of this user and key: `exp_` + base32(SHA-256("export", user, key)). The kind is hashed, too: a key that
-    /// made a job makes an export of its own.
+impl BatchId {
+    /// The one batch of this user and key: `bat_` + base32(SHA-256("batch", user, key)).
     pub fn derive(user: &UserId, key: &IdempotencyKey) -> Self {
-        Self(format!("exp_{}", base32(&digest(&["export", user.as_str(), key.as_str()]))))
+        Self(format!("bat_{}", base32(&digest(&["batch", user.as_str(), key.as_str()]))))
+    }
+
+    /// A number that belongs to this batch alone; its index shard.
+    pub fn number(&self) -> u64 {
+        first_u64(&digest(&["number", &self.0]))
     }
 }
 
@@ -201,6 +218,14 @@ impl DeliveryId {
     /// A number that belongs to this delivery alone: the shard of its index.
     pub fn number(&self) -> u64 {
         first_u64(&digest(&["number", &self.0]))
+    }
+}
+
+impl ExportId {
+    /// The one export of this user and key: `exp_` + base32(SHA-256("export", user, key)). The kind is hashed, too: a key that
+    /// made a job makes an export of its own.
+    pub fn derive(user: &UserId, key: &IdempotencyKey) -> Self {
+        Self(format!("exp_{}", base32(&digest(&["export", user.as_str(), key.as_str()]))))
     }
 }
 
@@ -265,17 +290,17 @@ impl UserId {
     }
 }
 
-/// `created_at` in milliseconds plus the job's id: unique and ordered without a global counter.
+/// `created_at` in milliseconds plus the id of the job or batch: unique and ordered without a global counter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(String);
 
 impl Ticket {
-    /// The ticket of the job that was created then.
-    pub fn new(created_at: Timestamp, job: &JobId) -> Self {
-        Self(format!("{:015}#{job}", created_at.as_millis()))
+    /// The ticket of the job or batch of this id that was created then.
+    pub fn new(created_at: Timestamp, id: &impl fmt::Display) -> Self {
+        Self(format!("{:015}#{id}", created_at.as_millis()))
     }
 
-    /// The ticket as text: 15 digits of milliseconds, `#`, the job's id.
+    /// The ticket as text: 15 digits of milliseconds, `#`, the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -379,6 +404,23 @@ mod tests {
         for key in ["retry", ticket(7, &job).as_str()] {
             assert_ne!(first, JobId::derive(&user, &IdempotencyKey::parse(key).unwrap()));
         }
+    }
+
+    #[test]
+    fn each_line_of_a_batch_has_one_job() {
+        let key = |text: &str| IdempotencyKey::parse(text).unwrap();
+        let user = UserId::parse("alice").unwrap();
+        let batch = BatchId::derive(&user, &key("k"));
+        assert!(BatchId::parse(batch.as_str()).is_ok() && JobId::parse(batch.as_str()).is_err());
+        assert_eq!(BatchId::parse(JobId::derive(&user, &key("k")).as_str()), Err(IdError::BatchId));
+        assert_ne!(batch, BatchId::derive(&UserId::parse("bob").unwrap(), &key("k")));
+        let line =
+            |millis, line| JobId::derive_line(&Ticket::new(Timestamp::from_millis(millis), &batch), line);
+        assert!(JobId::parse(line(7, 0).as_str()).is_ok());
+        assert_eq!(line(7, 0), line(7, 0));
+        assert_ne!(line(7, 0), line(7, 1));
+        // The key's batch of another time has other jobs.
+        assert_ne!(line(7, 0), line(8, 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ConversationId, JobId, ModelName, Stamp, Ticket, UserId};
+use crate::id::{BatchId, ConversationId, JobId, ModelName, Stamp, Ticket, UserId};
 use crate::image::StoredImage;
 use crate::job_error::{JobErrorCode, JobFailure};
 use crate::ledger::{Settlement, Tokens};
@@ -58,6 +58,8 @@ pub struct Order {
     pub conversation_id: Option<ConversationId>,
     /// The job without a picture that this one tries again.
     pub retry_of: Option<JobId>,
+    /// The line of a batch that it is. Then the batch's hold paid for it, and it is not in flight.
+    pub batch: Option<BatchLine>,
     /// Hash of the request as it came.
     pub request_hash: String,
     /// What a picture costs.
@@ -66,6 +68,15 @@ pub struct Order {
     pub created_at: Timestamp,
     /// When it must be done.
     pub deadline_at: Timestamp,
+}
+
+/// A line of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchLine {
+    /// The batch.
+    pub batch: BatchId,
+    /// Its number in what the owner has sent, from 1.
+    pub number: u32,
 }
 
 /// Where a job stands.
@@ -296,8 +307,15 @@ pub struct Submission {
 impl Job {
     /// A job as it is submitted. `wake` is how soon a lost message is made up for.
     pub fn submitted(submission: Submission, wake: Duration) -> Self {
+        let wait_at = submission.order.created_at;
+        Self::queued(submission, wait_at, wake)
+    }
+
+    /// The same, with the place in the queue of a job that is submitted at `wait_at`, which may lie ahead: then it is no place that
+    /// could be told for sure. It is looked for when it should have had its turn.
+    pub fn queued(submission: Submission, wait_at: Timestamp, wake: Duration) -> Self {
         let created_at = submission.order.created_at;
-        let due_at = created_at.plus(wake).min(submission.order.deadline_at);
+        let due_at = wait_at.plus(wake).min(submission.order.deadline_at);
         Self {
             id: submission.id,
             user: submission.user,
@@ -309,7 +327,7 @@ impl Job {
             started_at: None,
             last_failure: None,
             stage: Stage::Pending(Pending {
-                wait_at: created_at,
+                wait_at,
                 not_before: created_at,
                 due_at,
                 wakes: 0,

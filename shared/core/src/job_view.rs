@@ -59,6 +59,8 @@ impl JobView {
             "drawn_by": drawn_by,
             "retry_of": order.retry_of,
             "conversation_id": order.conversation_id,
+            "batch_id": order.batch.as_ref().map(|line| &line.batch),
+            "batch_line": order.batch.as_ref().map(|line| line.number),
             "metadata": self.metadata.members(),
             "cost": order.cost,
             "attempts": job.tries,

@@ -71,15 +71,32 @@ impl Balance {
         Ok(Self { available, held, inflight, ..self })
     }
 
-    /// Ends a hold of `cost`.
+    /// Sets the prices of a whole batch aside. Its jobs are not in flight: the hold bounds them.
+    ///
+    /// # Errors
+    /// [`LedgerError::Insufficient`]; [`LedgerError::Overflow`] of wrong books.
+    pub fn hold_batch(self, price: Tokens) -> Result<Self, LedgerError> {
+        let inflight = self.inflight;
+        Ok(Self { inflight, ..Self { inflight: 0, ..self }.hold(price, 1)? })
+    }
+
+    /// Ends the hold of one job, of `cost`.
     ///
     /// # Errors
     /// [`LedgerError::NotHeld`] when no such hold can be there; [`LedgerError::Overflow`] of wrong books.
     pub fn settle(self, cost: Tokens, settlement: Settlement) -> Result<Self, LedgerError> {
         let not_held = LedgerError::NotHeld { cost, held: self.held };
-        let held = self.held.checked_sub(cost).ok_or(not_held)?;
         let inflight = self.inflight.checked_sub(1).ok_or(not_held)?;
-        let settled = Self { held, inflight, ..self };
+        Self { inflight, ..self }.settle_in_batch(cost, settlement)
+    }
+
+    /// Ends the hold of a batch's job, or what a batch itself holds.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotHeld`] when no such hold can be there; [`LedgerError::Overflow`] of wrong books.
+    pub fn settle_in_batch(self, cost: Tokens, settlement: Settlement) -> Result<Self, LedgerError> {
+        let held = self.held.checked_sub(cost).ok_or(LedgerError::NotHeld { cost, held: self.held })?;
+        let settled = Self { held, ..self };
         match settlement {
             Settlement::Captured => {
                 Ok(Self { spent: self.spent.checked_add(cost).ok_or(LedgerError::Overflow)?, ..settled })
@@ -144,9 +161,9 @@ pub struct Books {
     pub grants: Tokens,
     /// Sum of the capture entries.
     pub captures: Tokens,
-    /// Sum of the prices of jobs that are not settled.
+    /// Sum of the prices of jobs that are not settled, and of what batches hold for lines that are no jobs.
     pub unsettled: Tokens,
-    /// Number of jobs that are not settled.
+    /// Number of jobs that are not settled, without those of batches.
     pub unsettled_jobs: u64,
 }
 
@@ -177,7 +194,7 @@ impl Books {
         );
         check(
             b.held == self.unsettled,
-            format!("held {} but unsettled jobs cost {}", b.held, self.unsettled),
+            format!("held {} but unsettled jobs and batches cost {}", b.held, self.unsettled),
         );
         check(
             b.inflight == self.unsettled_jobs,

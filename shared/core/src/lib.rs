@@ -5,6 +5,10 @@
 //! money in [`ledger`], every meaning of a provider's answer in [`answer`].
 
 pub mod answer;
+pub mod batch;
+pub mod batch_record;
+pub mod batch_request;
+pub mod batch_view;
 pub mod breaker;
 pub mod bulk_message;
 pub mod civil;

@@ -126,6 +126,35 @@ pub const UPLOAD_DAYS: u64 = 404;
 /// The longest deadline that an operator may set.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
 
+/// Requests of a batch that are sent with it; more come by an upload.
+pub const BATCH_INLINE_MAX: usize = 100;
+/// Lines of an upload that a batch is made of.
+pub const BATCH_LINES_MAX: usize = 10_000;
+/// A batch's body: a hundred requests that are each a little shorter than a single one may be, which Lambda takes six times over.
+pub const BATCH_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// An upload that a batch is made of: 10,000 lines of 1,600 bytes. submit reads it whole.
+pub const BATCH_UPLOAD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Invalid lines that a batch is taken with: each is told with its reason, from one item of 400 KB at most (DynamoDB's limit). Who
+/// has more has sent another file than was meant.
+pub const BATCH_INVALID_MAX: usize = 500;
+/// What is told of one invalid line.
+pub const BATCH_REASON_CHARS: usize = 170;
+/// Pictures that the lines of one batch are drawn from: each is looked for before it is taken.
+pub const BATCH_REFERENCES_MAX: usize = 100;
+/// Jobs are made of a batch in transactions of so many writes, what is kept beside their records counted: DynamoDB takes 100, of
+/// which one is the batch's own.
+pub const BATCH_WRITES_MAX: usize = 99;
+/// The shortest time that a batch has.
+pub const BATCH_DEADLINE_MIN: Duration = Duration::from_secs(3_600);
+/// submit makes jobs of a batch for this long; the rest is bulk's.
+pub const BATCH_SUBMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// bulk begins no transaction when its invocation ends within this: one that meets others goes on for nine seconds.
+pub const BATCH_BULK_MARGIN: Duration = Duration::from_secs(20);
+/// A batch that is cancelled has its waiting jobs ended for this long; then its owner is asked to come again.
+pub const BATCH_CANCEL_PATIENCE: Duration = Duration::from_secs(18);
+/// Days after which the bucket deletes a batch's lines (template).
+pub const BATCH_LINES_DAYS: u64 = 3;
+
 /// A heartbeat younger than this shows a live function.
 pub const HEARTBEAT_STALE: Duration = Duration::from_secs(120);
 /// A heartbeat is written when the last is older than this.
@@ -321,6 +350,24 @@ const _: () = {
     assert!(
         UPLOAD_USE.as_secs() + 2 * DEADLINE_MAX.as_secs() + RECORD_DAYS_MAX * 86_400 < UPLOAD_DAYS * 86_400,
         "a reference outlives the record of the job that named it, and a job that tries this one again on its last day"
+    );
+    assert!(
+        DEADLINE_MAX.as_secs() + STUCK.as_secs() < BATCH_LINES_DAYS * 86_400,
+        "a batch is over before its lines go"
+    );
+    assert!(
+        // Four bytes are the longest character; 100 are the names and numbers around it.
+        BATCH_INVALID_MAX * (BATCH_REASON_CHARS * 4 + 100) < 400 * 1024,
+        "all invalid lines fit in one item"
+    );
+    assert!(
+        BATCH_WRITES_MAX * (BODY_BYTES_MAX + 2_048) < 4 * 1024 * 1024,
+        "the longest lines fit in one transaction"
+    );
+    assert!(
+        BATCH_SUBMIT_PATIENCE.as_secs() * 2 < HTTP_TIMEOUT.as_secs()
+            && BATCH_CANCEL_PATIENCE.as_secs() + 10 < HTTP_TIMEOUT.as_secs(),
+        "a batch is answered in time"
     );
     assert!(PROMPT_CHARS_MAX < BODY_BYTES_MAX, "the longest ASCII prompt fits in a body");
 };

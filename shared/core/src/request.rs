@@ -9,7 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 use crate::fields::{Fields, one_of};
 use crate::id::{ConversationId, ModelName, UploadId, base32, digest};
 use crate::job::Order;
-use crate::limits::{DEADLINE_MIN, PROMPT_CHARS_MAX};
+use crate::limits::{DEADLINE_MIN, PROMPT_CHARS_MAX, PROMPT_INLINE_BYTES_MAX};
 use crate::metadata::Metadata;
 
 /// A prompt: 1 to 4,000 characters in Unicode normal form C, no control characters, not only white space.
@@ -51,6 +51,11 @@ impl Prompt {
     /// The text, for the provider and for the owner.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// The prompt where it is kept: in the record, or beside it when it is long.
+    pub fn in_record_or_beside(self) -> (Option<Self>, Option<Self>) {
+        if self.0.len() <= PROMPT_INLINE_BYTES_MAX { (Some(self), None) } else { (None, Some(self)) }
     }
 }
 
@@ -201,6 +206,10 @@ pub struct Violation {
     pub unknown_field: bool,
 }
 
+/// What a line of a batch may have. How long it may take is its batch's.
+const LINE_FIELDS: [&str; 7] =
+    ["prompt", "model", "aspect_ratio", "size", "reference_upload_id", "conversation_id", "metadata"];
+
 const FIELDS: [&str; 8] = [
     "prompt",
     "model",
@@ -233,6 +242,20 @@ impl JobRequest {
     /// Everything that is wrong, not only the first thing; of unknown fields the first 16 and how many more there are.
     pub fn parse(body: &Value, deadline_max: Duration) -> Result<Self, Vec<Violation>> {
         let mut fields = Fields::of(body, &FIELDS)?;
+        let seconds = (DEADLINE_MIN.as_secs(), deadline_max.as_secs());
+        let deadline = fields.optional_number("deadline_seconds", seconds).map(Duration::from_secs);
+        Self::read(fields).map(|request| Self { deadline, ..request })
+    }
+
+    /// Parses a line of a batch: the same but for the deadline, which the batch has.
+    ///
+    /// # Errors
+    /// As [`JobRequest::parse`].
+    pub fn parse_line(line: &Value) -> Result<Self, Vec<Violation>> {
+        Self::read(Fields::of(line, &LINE_FIELDS)?)
+    }
+
+    fn read(mut fields: Fields<'_>) -> Result<Self, Vec<Violation>> {
         let prompt = fields.required("prompt", Prompt::parse);
         let model = fields.optional("model", |text| ModelName::parse(text).map_err(|e| e.to_string()));
         let aspect_ratio = fields.optional("aspect_ratio", |text| {
@@ -246,8 +269,6 @@ impl JobRequest {
         let conversation_id =
             fields.optional("conversation_id", |text| ConversationId::parse(text).map_err(|e| e.to_string()));
         let metadata = fields.metadata();
-        let seconds = (DEADLINE_MIN.as_secs(), deadline_max.as_secs());
-        let deadline = fields.optional_number("deadline_seconds", seconds).map(Duration::from_secs);
         match prompt {
             Some(prompt) if fields.violations.is_empty() => Ok(Self {
                 prompt,
@@ -259,7 +280,7 @@ impl JobRequest {
                 },
                 conversation_id,
                 metadata: metadata.unwrap_or_default(),
-                deadline,
+                deadline: None,
             }),
             _ => Err(fields.violations),
         }
@@ -315,14 +336,14 @@ mod tests {
             pointers,
             [
                 "/a~0~1b",
+                "/deadline_seconds",
                 "/prompt",
                 "/model",
                 "/aspect_ratio",
                 "/size",
                 "/reference_upload_id",
                 "/conversation_id",
-                "/metadata",
-                "/deadline_seconds"
+                "/metadata"
             ]
         );
     }

@@ -192,6 +192,10 @@ fn over_at(job: &Job, pending: &Pending, rules: &Rules) -> Timestamp {
 
 /// How long the job may wait, and since when it has.
 fn wait_limit(job: &Job, pending: &Pending, rules: &Rules) -> (Duration, Timestamp) {
+    if job.order.batch.is_some() {
+        // As long as its batch may take: most of it waits for the rest.
+        return (job.order.deadline_at.since(job.order.created_at), job.order.created_at);
+    }
     if job.attempt == 0 {
         (rules.pending_max, job.order.created_at)
     } else {

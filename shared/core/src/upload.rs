@@ -1,11 +1,12 @@
-//! What a caller puts into the bucket itself, and what becomes of it: a picture that a job is drawn from.
+//! What a caller puts into the bucket itself, and what becomes of it: a picture that a job is drawn from, or a batch's lines.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::fields::{Fields, one_of};
 use crate::id::UploadId;
 use crate::image::ImageFormat;
-use crate::limits::{REFERENCE_BYTES_MAX, UPLOAD_USE};
+use crate::limits::{BATCH_UPLOAD_BYTES_MAX, REFERENCE_BYTES_MAX, UPLOAD_USE};
 use crate::request::Violation;
 use crate::time::Timestamp;
 
@@ -14,16 +15,43 @@ use crate::time::Timestamp;
 pub enum UploadKind {
     /// A picture that jobs are drawn from.
     Reference,
+    /// The lines of a batch.
+    Batch,
 }
 
 impl UploadKind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::Reference];
+    pub const ALL: [Self; 2] = [Self::Reference, Self::Batch];
 
     /// The stable text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reference => "reference",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// What may be put for it.
+    pub fn formats(self) -> &'static [UploadFormat] {
+        match self {
+            Self::Reference => {
+                const {
+                    &[
+                        UploadFormat::Image(ImageFormat::Png),
+                        UploadFormat::Image(ImageFormat::Jpeg),
+                        UploadFormat::Image(ImageFormat::Webp),
+                    ]
+                }
+            }
+            Self::Batch => &[UploadFormat::JsonLines],
+        }
+    }
+
+    /// How long it may be.
+    pub const fn bytes_max(self) -> u64 {
+        match self {
+            Self::Reference => REFERENCE_BYTES_MAX,
+            Self::Batch => BATCH_UPLOAD_BYTES_MAX,
         }
     }
 
@@ -33,13 +61,40 @@ impl UploadKind {
     }
 }
 
+/// The format of what is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UploadFormat {
+    /// A picture.
+    Image(ImageFormat),
+    /// JSON, one value on each line.
+    JsonLines,
+}
+
+impl UploadFormat {
+    /// The media type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Image(format) => format.content_type(),
+            Self::JsonLines => "application/x-ndjson",
+        }
+    }
+
+    /// How files of it end.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Image(format) => format.extension(),
+            Self::JsonLines => "jsonl",
+        }
+    }
+}
+
 /// What a caller promises to put: S3 takes nothing else at the link that is made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadRequest {
     /// What for.
     pub kind: UploadKind,
-    /// The picture's format.
-    pub format: ImageFormat,
+    /// Its format.
+    pub format: UploadFormat,
     /// Length in bytes.
     pub bytes: u64,
     /// SHA-256 of the bytes, 64 hexadecimal digits in lower case.
@@ -56,11 +111,14 @@ impl UploadRequest {
     pub fn parse(body: &Value) -> Result<Self, Vec<Violation>> {
         let mut fields = Fields::of(body, &FIELDS)?;
         let kind = fields.required("kind", UploadKind::parse);
+        // Of an unknown kind nothing more can be said than of the first.
+        let of = kind.unwrap_or(UploadKind::Reference);
         let format = fields.required("content_type", |text| {
-            ImageFormat::from_content_type(text)
-                .ok_or_else(|| one_of(&ImageFormat::ALL.map(ImageFormat::content_type)))
+            let format = of.formats().iter().find(|format| format.content_type() == text);
+            let known: Vec<_> = of.formats().iter().map(|format| format.content_type()).collect();
+            format.copied().ok_or_else(|| one_of(&known))
         });
-        let bytes = fields.required_number("bytes", (1, REFERENCE_BYTES_MAX));
+        let bytes = fields.required_number("bytes", (1, of.bytes_max()));
         let sha256 = fields.required("sha256", |text| {
             let reason = || "must be the SHA-256 of the bytes, 64 digits 0-9 and a-f".to_owned();
             is_sha256(text).then(|| text.to_owned()).ok_or_else(reason)
@@ -80,7 +138,7 @@ pub fn is_sha256(text: &str) -> bool {
 }
 
 /// The picture that a job is drawn from, as its owner promised it and S3 took it. What its bytes are a worker looks at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reference {
     /// The owner's upload.
     pub upload: UploadId,
@@ -129,7 +187,7 @@ mod tests {
             request,
             UploadRequest {
                 kind: UploadKind::Reference,
-                format: ImageFormat::Png,
+                format: UploadFormat::Image(ImageFormat::Png),
                 bytes: 70,
                 sha256: "0f".repeat(32)
             }
@@ -145,7 +203,18 @@ mod tests {
     #[test]
     fn anything_else_is_pointed_to() {
         for (changes, pointers) in [
-            (json!({"kind": "batch"}), vec!["/kind"]),
+            (json!({"kind": "batch"}), vec!["/content_type"]),
+            (json!({"kind": "batch", "content_type": "application/x-ndjson"}), vec![]),
+            (
+                json!({"kind": "batch", "content_type": "application/x-ndjson", "bytes": BATCH_UPLOAD_BYTES_MAX}),
+                vec![],
+            ),
+            (
+                json!({"kind": "batch", "content_type": "application/x-ndjson", "bytes": BATCH_UPLOAD_BYTES_MAX + 1}),
+                vec!["/bytes"],
+            ),
+            (json!({"content_type": "application/x-ndjson"}), vec!["/content_type"]),
+            (json!({"kind": "batches"}), vec!["/kind"]),
             (json!({"kind": "Reference"}), vec!["/kind"]),
             (json!({"kind": null}), vec!["/kind"]),
             (json!({"content_type": "image/gif"}), vec!["/content_type"]),

@@ -5,8 +5,8 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use darkroom_core::error_code::ErrorCode;
-use darkroom_core::limits::BODY_BYTES_MAX;
+use darkroom_core::error_code::{ErrorCode, Language};
+use darkroom_core::limits::{BATCH_BODY_BYTES_MAX, BODY_BYTES_MAX};
 use serde_json::Value;
 
 use crate::{AcceptLanguage, Problem};
@@ -18,6 +18,10 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 #[derive(Debug)]
 pub struct JsonBody(pub Value);
 
+/// A body of at most 1 MB that is one JSON value, sent as `application/json`: a batch.
+#[derive(Debug)]
+pub struct BatchBody(pub Value);
+
 /// The same as a merge patch (RFC 7396): sent as `application/merge-patch+json`, or as `application/json`.
 #[derive(Debug)]
 pub struct MergePatchBody(pub Value);
@@ -26,7 +30,15 @@ impl<S: Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        json(request, state, &[JSON]).await.map(Self)
+        json(request, state, &[JSON], BODY_BYTES_MAX).await.map(Self)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for BatchBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        json(request, state, &[JSON], BATCH_BODY_BYTES_MAX).await.map(Self)
     }
 }
 
@@ -34,7 +46,7 @@ impl<S: Sync> FromRequest<S> for MergePatchBody {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        json(request, state, &[MERGE_PATCH, JSON]).await.map(Self).map_err(|problem| {
+        json(request, state, &[MERGE_PATCH, JSON], BODY_BYTES_MAX).await.map(Self).map_err(|problem| {
             let mut response = problem.into_response();
             // RFC 5789, section 2.2: a 415 says what is taken.
             if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
@@ -46,20 +58,33 @@ impl<S: Sync> FromRequest<S> for MergePatchBody {
     }
 }
 
-async fn json<S: Sync>(request: Request, state: &S, media_types: &[&str]) -> Result<Value, Problem> {
+async fn json<S: Sync>(
+    request: Request,
+    state: &S,
+    media_types: &[&str],
+    bytes_max: usize,
+) -> Result<Value, Problem> {
     let (mut parts, body) = request.into_parts();
     let Ok(AcceptLanguage(language)) = AcceptLanguage::from_request_parts(&mut parts, state).await;
     if !is_one_of(&parts.headers, media_types) {
         return Err(Problem::new(ErrorCode::UnsupportedMediaType, language));
     }
-    let bytes =
-        to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Problem::new(ErrorCode::BodyTooLarge, language))?;
+    let bytes = to_bytes(body, bytes_max).await.map_err(|_| too_large(bytes_max, language))?;
     serde_json::from_slice(&bytes).map_err(|error| {
         // Line and column are enough to find it; the message may repeat what was sent.
         let place = format!("line {}, column {}", error.line(), error.column());
         let detail = format!("{} ({place})", ErrorCode::MalformedJson.detail(language));
         Problem::new(ErrorCode::MalformedJson, language).with_detail(detail)
     })
+}
+
+fn too_large(bytes_max: usize, language: Language) -> Problem {
+    let kilobytes = bytes_max / 1024;
+    let words = match language {
+        Language::En => format!("Send at most {kilobytes} KB."),
+        Language::Tr => format!("En çok {kilobytes} KB gönderin."),
+    };
+    Problem::new(ErrorCode::BodyTooLarge, language).with_detail(words)
 }
 
 fn is_one_of(headers: &HeaderMap, media_types: &[&str]) -> bool {

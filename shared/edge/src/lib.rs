@@ -6,7 +6,7 @@ mod caller;
 mod language;
 mod problem;
 
-pub use body::{JsonBody, MergePatchBody};
+pub use body::{BatchBody, JsonBody, MergePatchBody};
 pub use caller::Caller;
 pub use language::{AcceptLanguage, VARY_LANGUAGE};
 pub use problem::{Problem, method_not_allowed, not_found};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use darkroom::audit::Audit;
 use darkroom_aws::{Accounts, Entry, JobTable, KeyTable, LedgerTable, Records};
+use darkroom_core::batch::Batch;
 use darkroom_core::breaker::State;
 use darkroom_core::id::{JobId, ModelName};
 use darkroom_core::job::{Job, Outcome, Processing, Settled, Stage, Status, Tombstone};
@@ -42,6 +43,7 @@ pub(crate) struct Check {
 #[derive(Default)]
 struct Seen {
     jobs: BTreeMap<String, Job>,
+    batches: BTreeMap<String, Batch>,
     /// Deleted jobs whose pictures are gone.
     buried: BTreeSet<String>,
     /// Calls that have arrived, by prompt.
@@ -177,6 +179,7 @@ impl Check {
         );
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         found.extend(self.of_deleted(&records, &mut seen));
+        found.extend(of_batches(&records, &mut seen));
         found.extend(self.of_what_lies_beside(&records));
         for job in records.jobs {
             if seen.jobs.get(job.id.as_str()) == Some(&job) {
@@ -247,7 +250,8 @@ impl Check {
         for item in self.stores.tables().items(&self.jobs_table) {
             let text = |at: &str| item.pointer(at).and_then(Value::as_str).unwrap_or_default();
             let (id, sort_key, ttl) = (text("/pk/S"), text("/sk/S"), text("/ttl/N"));
-            if sort_key == "JOB" {
+            // A batch, and its invalid lines, lie beside no job.
+            if sort_key == "JOB" || id.starts_with("bat_") {
                 continue;
             }
             match records.jobs.iter().find(|job| job.id.as_str() == id).map(|job| &job.stage) {
@@ -272,6 +276,31 @@ impl Check {
         (hash.as_deref() != Some(&image.sha256))
             .then(|| format!("I6: {} has no picture {}", job.id, image.key))
     }
+}
+
+/// What is wrong with batches: each line is one job, in the order of the lines, and none becomes one after the end.
+fn of_batches(records: &Records, seen: &mut Seen) -> Vec<String> {
+    let mut found = Vec::new();
+    for batch in &records.batches {
+        let of = |job: &&Job| job.order.batch.as_ref().is_some_and(|line| line.batch == batch.id);
+        let ids: BTreeSet<_> = records.jobs.iter().filter(of).map(|job| job.id.clone()).collect();
+        if ids != batch.job_ids().collect() {
+            found.push(format!(
+                "I12: {} has made {} jobs, and there are {}",
+                batch.id,
+                batch.state.made,
+                ids.len()
+            ));
+        }
+        let Some(before) = seen.batches.insert(batch.id.to_string(), batch.state) else { continue };
+        if before.due_at().is_none() && before != batch.state {
+            found.push(format!("I7: {} changed after its end: {:?}", batch.id, batch.state));
+        }
+        if batch.state.made < before.made {
+            found.push(format!("I12: {} went back", batch.id));
+        }
+    }
+    found
 }
 
 /// What is wrong with a change, when every clock shows this or less. While a lease lasts, others than its holder may ask to end

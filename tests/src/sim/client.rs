@@ -43,13 +43,64 @@ impl Client {
         Ok(self.accepted(&answer))
     }
 
+    /// Submits a batch; as it is accepted.
+    ///
+    /// # Errors
+    /// When it is not, however often it asks.
+    pub async fn submit_batch(&self, key: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = || {
+            Request::post("/v1/batches")
+                .header("content-type", "application/json")
+                .header("idempotency-key", key)
+        };
+        let (status, answer) = self.ask("submit", || request().body(Body::from(body.to_string()))).await?;
+        ensure!(status == 202, "{status} {answer}");
+        self.accepted(&answer);
+        Ok(answer)
+    }
+
+    /// A batch as it is.
+    ///
+    /// # Errors
+    /// When it is not there, or no answer comes, however often it asks.
+    pub async fn show_batch(&self, id: &str) -> anyhow::Result<Value> {
+        let path = format!("/v1/batches/{id}");
+        let (status, batch) = self.ask("api", || Request::get(path.as_str()).body(Body::empty())).await?;
+        ensure!(status == 200, "{status} {batch}");
+        Ok(batch)
+    }
+
+    /// Cancels a batch; as it is then.
+    ///
+    /// # Errors
+    /// When there is no answer, however often it asks.
+    pub async fn cancel_batch(&self, id: &str) -> anyhow::Result<Value> {
+        let path = format!("/v1/batches/{id}/cancel");
+        let (status, batch) = self.ask("api", || Request::post(path.as_str()).body(Body::empty())).await?;
+        ensure!(status == 200, "{status} {batch}");
+        Ok(batch)
+    }
+
     /// Makes a place for a picture and puts it there; the upload's id.
     ///
     /// # Errors
     /// When there is none, however often it asks.
     pub async fn upload(&self, picture: &[u8]) -> anyhow::Result<String> {
+        self.put("reference", "image/png", picture).await
+    }
+
+    /// The same of a batch's lines.
+    ///
+    /// # Errors
+    /// When there is none, however often it asks.
+    pub async fn upload_lines(&self, lines: &str) -> anyhow::Result<String> {
+        self.put("batch", "application/x-ndjson", lines.as_bytes()).await
+    }
+
+    async fn put(&self, kind: &str, content_type: &str, picture: &[u8]) -> anyhow::Result<String> {
         let sha256 = HEXLOWER.encode(&Sha256::digest(picture));
-        let promise = json!({"kind": "reference", "content_type": "image/png", "bytes": picture.len(), "sha256": sha256});
+        let promise =
+            json!({"kind": kind, "content_type": content_type, "bytes": picture.len(), "sha256": sha256});
         let request = || Request::post("/v1/uploads").header("content-type", "application/json");
         let (status, place) = self.ask("api", || request().body(Body::from(promise.to_string()))).await?;
         ensure!(status == 201, "{status} {place}");

@@ -23,7 +23,7 @@ pub(crate) struct Message {
 /// SQS gives a message up after so many receives.
 const RECEIVES_MAX: u32 = 5;
 /// Messages of a batch.
-const BATCH: usize = 10;
+pub(crate) const BATCH: usize = 10;
 
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -43,14 +43,27 @@ impl Queue {
         Answer::ok(&json!({"MessageId": self.sent.to_string()}))
     }
 
+    /// `SendMessageBatch`.
+    pub(crate) fn send_batch(&mut self, request: &Value) -> Answer {
+        let entries = request["Entries"].as_array().into_iter().flatten();
+        let sent: Vec<_> = entries
+            .map(|entry| {
+                self.send(entry);
+                json!({"Id": entry["Id"], "MessageId": self.sent.to_string(), "MD5OfMessageBody": ""})
+            })
+            .collect();
+        Answer::ok(&json!({"Successful": sent, "Failed": []}))
+    }
+
     /// Some of the visible messages, in any order: each of them meets what is said of it, and is hidden for so long.
     pub(crate) fn deliver(
         &mut self,
         hidden_for: Duration,
+        at_most: usize,
         mut fault: impl FnMut() -> Option<Fault>,
     ) -> Vec<Message> {
         let (at, mut delivered) = (right_now(), Vec::new());
-        while delivered.len() < BATCH {
+        while delivered.len() < at_most {
             let visible: Vec<_> = (0_usize..)
                 .zip(&self.messages)
                 .filter(|(_, message)| {

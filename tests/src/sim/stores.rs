@@ -6,13 +6,14 @@ use std::future::pending;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use darkroom_core::time::Timestamp;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::call::{Answer, Call, Service};
 use super::fault::{Fault, Kind, Plan};
-use super::queue::{Message, Queue};
+use super::queue::{BATCH, Message, Queue};
 use super::tables::Tables;
 use super::time::{elapsed, fill, pass, right_now};
 
@@ -51,6 +52,8 @@ impl Step {
 struct State {
     objects: BTreeMap<String, Vec<u8>>,
     queue: Queue,
+    /// The queue of bulk.
+    bulk: Queue,
     steps: Vec<Step>,
     /// What every try of a call meets, by the SDK's name for the call.
     stubborn: BTreeMap<String, Fault>,
@@ -71,11 +74,13 @@ pub(crate) struct Stores {
     state: Mutex<State>,
     /// A message was sent.
     sent: Notify,
+    /// One was sent to bulk.
+    bulk_sent: Notify,
 }
 
 impl Stores {
     pub(crate) fn new(tables: Tables, plan: Plan) -> Self {
-        Self { tables, plan, state: Mutex::default(), sent: Notify::new() }
+        Self { tables, plan, state: Mutex::default(), sent: Notify::new(), bulk_sent: Notify::new() }
     }
 
     pub(crate) const fn tables(&self) -> &Tables {
@@ -120,8 +125,14 @@ impl Stores {
             Service::Kms => data_key(call),
             Service::S3 => self.state().object(call),
             Service::Sqs => {
-                self.sent.notify_one();
-                self.state().queue.send(&call.request)
+                let is_bulk = call.request["QueueUrl"].as_str().is_some_and(|url| url.ends_with("-bulk"));
+                if is_bulk { &self.bulk_sent } else { &self.sent }.notify_one();
+                let mut state = self.state();
+                let queue = if is_bulk { &mut state.bulk } else { &mut state.queue };
+                match call.operation.as_str() {
+                    "SendMessageBatch" => queue.send_batch(&call.request),
+                    _ => queue.send(&call.request),
+                }
             }
             Service::Provider | Service::Mapping => Answer::error(400, "no call of a store"),
         }
@@ -158,25 +169,36 @@ impl Stores {
         let mut state = self.state();
         let mut queue = std::mem::take(&mut state.queue);
         let delivery = Call::named(Service::Mapping, "Deliver");
-        let received = queue.deliver(hidden_for, || state.step(&self.plan, "mapping", &delivery));
+        let received = queue.deliver(hidden_for, BATCH, || state.step(&self.plan, "mapping", &delivery));
         state.queue = queue;
         received
+    }
+
+    /// One of bulk's messages, hidden for so long.
+    pub(crate) fn receive_bulk(&self, hidden_for: Duration) -> Vec<Message> {
+        let mut state = self.state();
+        let mut queue = std::mem::take(&mut state.bulk);
+        let delivery = Call::named(Service::Mapping, "Deliver to bulk");
+        let received = queue.deliver(hidden_for, 1, || state.step(&self.plan, "mapping", &delivery));
+        state.bulk = queue;
+        received
+    }
+
+    /// Deletes what bulk has done.
+    pub(crate) fn acknowledge_bulk(&self, received: &[Message], failed: &[u64]) {
+        self.state().bulk.acknowledge(received, failed);
     }
 
     /// Waits until a message is visible, or another one is sent: before that, nobody receives any.
     pub(crate) async fn next_message(&self) {
         let visible = self.state().queue.next_visible();
-        let visible = async {
-            match visible {
-                Some(at) => pass(at.since(right_now())).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.sent.notified() => {}
-            () = visible => {}
-        }
+        visible_or_sent(visible, &self.sent).await;
+    }
+
+    /// The same of bulk's.
+    pub(crate) async fn next_bulk_message(&self) {
+        let visible = self.state().bulk.next_visible();
+        visible_or_sent(visible, &self.bulk_sent).await;
     }
 
     /// Deletes what was done; the rest comes again when it is visible again.
@@ -186,12 +208,33 @@ impl Stores {
 
     /// Messages that wait or are with a worker.
     pub(crate) fn messages(&self) -> usize {
-        self.state().queue.left()
+        let state = self.state();
+        state.queue.left() + state.bulk.left()
+    }
+
+    /// Those of bulk.
+    pub(crate) fn bulk_messages(&self) -> usize {
+        self.state().bulk.left()
     }
 
     /// Messages that were given up.
     pub(crate) fn dead_letters(&self) -> usize {
-        self.state().queue.given_up()
+        let state = self.state();
+        state.queue.given_up() + state.bulk.given_up()
+    }
+}
+
+async fn visible_or_sent(visible: Option<Timestamp>, sent: &Notify) {
+    let visible = async {
+        match visible {
+            Some(at) => pass(at.since(right_now())).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = sent.notified() => {}
+        () = visible => {}
     }
 }
 

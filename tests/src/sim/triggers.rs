@@ -8,7 +8,9 @@ use std::time::Duration;
 use axum::body::Body;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::config::{ConfigError, Environment};
-use darkroom_core::limits::{HTTP_TIMEOUT, SWEEP, VISIBILITY_TIMEOUT, WORKER_TIMEOUT};
+use darkroom_core::limits::{
+    BULK_TIMEOUT, BULK_VISIBILITY_TIMEOUT, HTTP_TIMEOUT, SWEEP, VISIBILITY_TIMEOUT, WORKER_TIMEOUT,
+};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use lambda_runtime::{Context, LambdaEvent};
@@ -25,6 +27,11 @@ use super::world::World;
 
 /// How often the event source mapping looks for messages.
 const POLL: Duration = Duration::from_millis(200);
+
+/// Environments of bulk at once.
+const BULK_AT_ONCE: usize = 2;
+/// Writes that make jobs of a batch in one transaction: so that a batch of three lines takes two.
+const BATCH_WRITES: usize = 2;
 
 impl World {
     /// A new process of a function; `None` when the template's settings do not start it.
@@ -60,6 +67,46 @@ impl World {
             }
             pass(POLL).await;
         }
+    }
+
+    /// The other event source mapping: one message for bulk at a time, two at once at most.
+    pub(crate) async fn map_bulk(self) {
+        let mut running = JoinSet::new();
+        loop {
+            while running.try_join_next().is_some() {}
+            if running.len() < BULK_AT_ONCE {
+                let message = self.0.stores.receive_bulk(BULK_VISIBILITY_TIMEOUT);
+                if message.is_empty() {
+                    self.0.stores.next_bulk_message().await;
+                } else {
+                    running.spawn(self.clone().take_up(message));
+                }
+            }
+            pass(POLL).await;
+        }
+    }
+
+    async fn take_up(self, message: Vec<Message>) {
+        let start = |environment: &Environment<'_>, clients| {
+            bulk::start(environment, clients).map(|bulk| bulk.with_batch_writes(BATCH_WRITES))
+        };
+        let Some((process, bulk)) = self.process("bulk", start) else { return };
+        let records: Vec<_> = message
+            .iter()
+            .map(|message| json!({"messageId": message.id.to_string(), "body": message.body}))
+            .collect();
+        let Ok(event) = serde_json::from_value(json!({"Records": records})) else { return };
+        let mut context = Context::default();
+        context.deadline = right_now().plus(BULK_TIMEOUT).as_millis();
+        let handled = process.run(bulk::handle(&bulk, LambdaEvent::new(event, context)));
+        let answer = timeout(BULK_TIMEOUT, Box::pin(handled)).await;
+        process.kill();
+        // Killed, timed out or failed: the message comes back when it is visible again.
+        let Ok(Some(Ok(answer))) = answer else { return };
+        let answer = serde_json::to_value(answer).unwrap_or_default();
+        let is_kept = answer["batchItemFailures"].as_array().is_some_and(|failed| !failed.is_empty());
+        let kept: Vec<_> = message.iter().filter(|_| is_kept).map(|message| message.id).collect();
+        self.0.stores.acknowledge_bulk(&message, &kept);
     }
 
     async fn draw(self, batch: Vec<Message>) {
@@ -121,7 +168,8 @@ impl World {
         request: Request<Body>,
     ) -> Option<(u16, Value)> {
         let router = |environment: &Environment<'_>, clients| match function {
-            "submit" => submit::start(environment, clients).map(submit::router),
+            "submit" => submit::start(environment, clients)
+                .map(|submit| submit::router(submit.with_batch_writes(BATCH_WRITES))),
             _ => api::start(environment, clients).map(api::router),
         };
         let (process, router) = self.process(function, router)?;

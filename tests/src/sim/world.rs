@@ -10,7 +10,7 @@ use darkroom::catalogue;
 use darkroom_aws::{Records, random_fraction, random_stamp};
 use darkroom_core::id::{IdempotencyKey, JobId, UserId};
 use darkroom_core::job::{Job, Stage};
-use darkroom_core::limits::{INDEX_SHARDS, LEASE_MAX, SWEEP, VISIBILITY_TIMEOUT};
+use darkroom_core::limits::{BULK_VISIBILITY_TIMEOUT, INDEX_SHARDS, LEASE_MAX, SWEEP, VISIBILITY_TIMEOUT};
 use darkroom_core::model::ProviderName;
 use serde_json::json;
 use worker::Worker;
@@ -113,6 +113,7 @@ impl World {
             own,
         }));
         tokio::spawn(world.clone().map_messages());
+        tokio::spawn(world.clone().map_bulk());
         tokio::spawn(world.clone().keep_schedule());
         Ok(world)
     }
@@ -249,7 +250,9 @@ impl World {
         // A message that a killed worker had comes again; nothing is left that a sweep could do.
         self.0.scheduled.store(false, Ordering::Relaxed);
         self.consume(true);
-        let until = right_now().plus(VISIBILITY_TIMEOUT * 2);
+        let longest =
+            if self.0.stores.bulk_messages() > 0 { BULK_VISIBILITY_TIMEOUT } else { VISIBILITY_TIMEOUT };
+        let until = right_now().plus(longest * 2);
         while self.0.stores.messages() > 0 && right_now() < until {
             pass(SWEEP).await;
         }
@@ -257,10 +260,11 @@ impl World {
         pass(SWEEP).await;
         let (left, given_up) = (self.0.stores.messages(), self.0.stores.dead_letters());
         ensure!(left == 0 && given_up == 0, "{left} messages are left, {given_up} were given up");
-        let Records { jobs, tombstones, .. } = self.0.check.records().await?;
+        let Records { jobs, tombstones, batches, .. } = self.0.check.records().await?;
         let accepted = self.0.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         let ids = jobs.iter().map(|job| &job.id).chain(tombstones.iter().map(|tombstone| &tombstone.id));
-        let there: BTreeSet<_> = ids.map(JobId::as_str).collect();
+        let ids = ids.map(JobId::as_str).chain(batches.iter().map(|batch| batch.id.as_str()));
+        let there: BTreeSet<_> = ids.collect();
         let lost: Vec<_> = accepted.iter().filter(|id| !there.contains(id.as_str())).collect();
         ensure!(lost.is_empty(), "I3: accepted and lost: {lost:?}");
         let faulty: Vec<_> = jobs.iter().filter_map(|job| self.0.check.of_job(job)).collect();
@@ -288,10 +292,13 @@ impl World {
     async fn settled(&self, at_most: Duration) -> anyhow::Result<()> {
         let until = right_now().plus(at_most);
         loop {
-            let Records { jobs, tombstones, .. } = self.0.check.records().await?;
+            let Records { jobs, tombstones, batches, .. } = self.0.check.records().await?;
+            let open = batches.iter().filter(|batch| batch.state.due_at().is_some());
+            let open = open.map(|batch| format!("{} open", batch.id));
             let left = jobs.iter().filter(|job| job.settlement().is_none());
-            let left: Vec<_> = left.map(|job| format!("{} {}", job.id, job.status().as_str())).collect();
-            if left.is_empty() && !(jobs.is_empty() && tombstones.is_empty()) {
+            let left = left.map(|job| format!("{} {}", job.id, job.status().as_str()));
+            let left: Vec<_> = left.chain(open).collect();
+            if left.is_empty() && !(jobs.is_empty() && tombstones.is_empty() && batches.is_empty()) {
                 return Ok(());
             }
             ensure!(right_now() < until, "I3: not settled in {at_most:?}: {left:?}");

@@ -1,5 +1,6 @@
 //! What users do, and what may come of it. Here are the jobs that Darkroom draws itself.
 
+mod batches;
 mod network;
 mod owners;
 
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::DEADLINE;
 use crate::enumerate::{at_first, nothing};
 
+pub(crate) use batches::*;
 pub(crate) use network::*;
 pub(crate) use owners::*;
 
@@ -25,13 +27,15 @@ pub(crate) struct Scenario {
     /// Faults that every run of it meets, by the calls of a run without any.
     pub(crate) base: fn(&[Step]) -> Vec<Planned>,
     pub(crate) run: for<'a> fn(&'a World) -> Done<'a>,
-    /// One for each key (I12).
+    /// One for each key (I12), and for each line.
     pub(crate) jobs: usize,
+    /// Whether there may be fewer: of a batch that was ended while jobs were made of it.
+    pub(crate) or_fewer: bool,
     pub(crate) expected: &'static [Status],
 }
 
 /// All of them.
-pub(crate) const ALL: [&Scenario; 32] = [
+pub(crate) const ALL: [&Scenario; 35] = [
     &DRAWN,
     &NEVER_SENT,
     &SEND_FAILED,
@@ -64,6 +68,9 @@ pub(crate) const ALL: [&Scenario; 32] = [
     &DRAFTS_LISTED,
     &REFERENCE,
     &REFERENCE_GONE,
+    &BATCH,
+    &BATCH_UPLOADED,
+    &BATCH_CANCELLED,
 ];
 
 const LOCAL: &str = "darkroom-local";
@@ -85,8 +92,14 @@ fn drawn(world: &World) -> Done<'_> {
     Box::pin(async { a_job(world).await.map(drop) })
 }
 
-pub(crate) const DRAWN: Scenario =
-    Scenario { name: "drawn", base: nothing, run: drawn, jobs: 1, expected: &[Status::Draft] };
+pub(crate) const DRAWN: Scenario = Scenario {
+    name: "drawn",
+    base: nothing,
+    run: drawn,
+    jobs: 1,
+    or_fewer: false,
+    expected: &[Status::Draft],
+};
 
 /// Submit dies between the transaction and its message: the sweeper sends it.
 pub(crate) const NEVER_SENT: Scenario = Scenario {

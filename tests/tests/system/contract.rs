@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod answers;
+mod batches;
 mod routers;
 mod settled;
 mod webhooks;
@@ -19,6 +20,7 @@ use darkroom_core::job::{Status, WaitReason};
 use darkroom_core::job_error::JobErrorCode;
 use darkroom_core::ledger::Settlement;
 use darkroom_core::limits::{
+    BATCH_INLINE_MAX, BATCH_INVALID_MAX, BATCH_LINES_MAX, BATCH_REASON_CHARS, BATCH_UPLOAD_BYTES_MAX,
     DEADLINE, DEADLINE_MIN, IMAGE_BYTES_MAX, IMAGE_SIDE_MAX, PROMPT_CHARS_MAX, REFERENCE_BYTES_MAX,
     WEBHOOK_ANSWER_BYTES_KEPT, WEBHOOKS_MAX,
 };
@@ -76,6 +78,11 @@ fn all<T: Copy>(known: &[T], word: fn(T) -> &'static str) -> BTreeSet<String> {
     known.iter().map(|known| word(*known).to_owned()).collect()
 }
 
+fn put_formats() -> BTreeSet<String> {
+    let formats = UploadKind::ALL.into_iter().flat_map(UploadKind::formats);
+    formats.map(|format| format.content_type().to_owned()).collect()
+}
+
 #[test]
 fn the_words_are_those_of_the_core() {
     let document = document();
@@ -100,7 +107,7 @@ fn the_words_are_those_of_the_core() {
         ),
         ("Image/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
         ("Reference/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
-        ("UploadRequest/properties/content_type/enum", set(ImageFormat::ALL.map(ImageFormat::content_type))),
+        ("UploadRequest/properties/content_type/enum", put_formats()),
         ("UploadRequest/properties/kind/enum", set(UploadKind::ALL.map(UploadKind::as_str))),
         ("ExportRequest/properties/kind/enum", all(ExportKind::ALL, ExportKind::as_str)),
         ("Export/properties/kind/enum", all(ExportKind::ALL, ExportKind::as_str)),
@@ -127,7 +134,15 @@ fn the_bounds_are_those_of_the_core() {
         ("JobRequest/properties/deadline_seconds/maximum", DEADLINE.as_secs()),
         ("Image/properties/bytes/maximum", IMAGE_BYTES_MAX as u64),
         ("Reference/properties/bytes/maximum", REFERENCE_BYTES_MAX),
-        ("UploadRequest/properties/bytes/maximum", REFERENCE_BYTES_MAX),
+        ("UploadRequest/properties/bytes/maximum", BATCH_UPLOAD_BYTES_MAX),
+        ("UploadRequest/oneOf/0/properties/bytes/maximum", REFERENCE_BYTES_MAX),
+        ("UploadRequest/oneOf/1/properties/bytes/maximum", BATCH_UPLOAD_BYTES_MAX),
+        ("BatchRequest/properties/jobs/maxItems", BATCH_INLINE_MAX as u64),
+        ("Batch/properties/lines/maximum", BATCH_LINES_MAX as u64),
+        ("Batch/properties/made/maximum", BATCH_LINES_MAX as u64),
+        ("Batch/properties/invalid_lines/maximum", BATCH_INVALID_MAX as u64),
+        ("Batch/properties/invalid/maxItems", BATCH_INVALID_MAX as u64),
+        ("InvalidLine/properties/reason/maxLength", BATCH_REASON_CHARS as u64),
         ("WebhookRequest/properties/url/maxLength", WEBHOOK_URL_CHARS_MAX as u64),
         ("WebhookRequest/properties/events/maxItems", EventKind::ALL.len() as u64),
         ("WebhookList/properties/webhooks/maxItems", WEBHOOKS_MAX as u64),

@@ -208,7 +208,10 @@ async fn the_files_hold_what_the_api_shows() -> anyhow::Result<()> {
     let before =
         json!({"kind": "ledger", "format": "csv", "start_date": "2020-01-01", "end_date": "2020-12-30"});
     let (export, text) = file(&stack, "alice", "before", &before).await?;
-    assert_eq!((text.as_str(), &export.body["rows"]), ("at,kind,tokens,job_id,op_id\r\n", &json!(0)));
+    assert_eq!(
+        (text.as_str(), &export.body["rows"]),
+        ("at,kind,tokens,job_id,batch_id,op_id\r\n", &json!(0))
+    );
     stack.finish().await?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! compile the SDK's calls anew, and run alone.
 
 mod bad_input;
+mod batches;
 mod breaker;
 mod chaos;
 mod clock;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom::audit::audit;
 use darkroom_aws::items::job::{from_item, to_item};
-use darkroom_aws::{Beside, Commit, Created, JobQueue, Kept, Sweep, SweepResult};
+use darkroom_aws::{Beside, Commit, Created, JobQueue, Kept, Listed, Sweep, SweepResult};
 use darkroom_core::id::{IdempotencyKey, JobId, Stamp, UserId};
 use darkroom_core::job::{Job, Outcome, Stage, Status, Submission, WaitReason};
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
@@ -78,7 +78,7 @@ fn sweep(stores: &TestStores) -> Sweep {
     };
     // Every job of these tests is past its deadline: nothing is sent.
     let queue = JobQueue::new(stores.clients.sqs.clone(), "http://127.0.0.1:9/none".to_owned());
-    Sweep::new(stores.jobs.clone(), stores.keys.clone(), queue, QUOTA_MINUTE, rules)
+    Sweep::new(stores.jobs.clone(), stores.keys.clone(), queue, None, QUOTA_MINUTE, rules)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,10 +106,10 @@ async fn a_damaged_record_stops_nothing_and_the_audit_names_it() -> anyhow::Resu
     assert_eq!(ids_of(&stores.jobs.read_many(&ids).await?), whole_ids);
     let user = &jobs[0].user;
     let newest_first = [whole[1].id.clone(), whole[0].id.clone()];
-    assert_eq!(ids_of(&stores.jobs.list(user, None, 10, |_| true).await?.jobs), newest_first);
+    assert_eq!(ids_of(&stores.jobs.list(Listed::OfUser(user), None, 10, |_| true).await?.jobs), newest_first);
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
-        let page = stores.jobs.list(user, after, 1, |_| true).await?;
+        let page = stores.jobs.list(Listed::OfUser(user), after, 1, |_| true).await?;
         paged.extend(ids_of(&page.jobs));
         after = page.next;
         if after.is_none() {
@@ -138,7 +138,7 @@ async fn a_damaged_record_stops_nothing_and_the_audit_names_it() -> anyhow::Resu
     );
 
     let swept = sweep(&stores).pass(NOW.plus(HOUR * 2), false).await?;
-    assert_eq!(swept.jobs.iter().filter(|job| job.result == SweepResult::Done).count(), 2, "{swept:?}");
+    assert_eq!(swept.swept.iter().filter(|job| job.result == SweepResult::Done).count(), 2, "{swept:?}");
     for job in whole {
         let ended = stores.jobs.get(&job.id).await?.unwrap();
         assert_eq!(ended.status(), Status::Failed);

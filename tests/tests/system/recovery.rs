@@ -171,7 +171,7 @@ async fn a_job_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
     assert_eq!(pending["status"], "pending");
     let dry = stores.sweep.pass(darkroom_aws::now(), true).await?;
     assert_eq!(
-        dry.jobs.iter().map(|job| (job.id.as_str(), job.action)).collect::<Vec<_>>(),
+        dry.swept.iter().map(|job| (job.id.as_str(), job.action)).collect::<Vec<_>>(),
         [(id.as_str(), "send")]
     );
     let still = stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.body;
@@ -196,8 +196,8 @@ async fn a_job_that_waits_too_long_is_failed_and_refunded_once() -> anyhow::Resu
         darkroom_tests::jobs::submit_without_message(&stores, "alice", "k", Duration::from_secs(1)).await?;
     let later = darkroom_aws::now().plus(Duration::from_secs(4_320));
     let dry = stores.sweep.pass(later, true).await?;
-    assert_eq!(dry.jobs[0].action, "fail");
-    assert!(dry.jobs[0].detail.as_ref().unwrap().contains("stuck in pending for 1.2 h"), "{dry:?}");
+    assert_eq!(dry.swept[0].action, "fail");
+    assert!(dry.swept[0].detail.as_ref().unwrap().contains("stuck in pending for 1.2 h"), "{dry:?}");
     assert_eq!(stack.app.get("alice", &format!("/v1/jobs/{id}")).await?.text("status"), "pending");
     // Two sweepers at once: one ends it, the other finds it ended.
     let (one, two) = tokio::join!(stores.sweep.pass(later, false), stores.sweep.pass(later, false));
@@ -249,8 +249,8 @@ async fn a_hanging_worker_loses_the_job_which_is_refunded_once() -> anyhow::Resu
     let stores = stack.stores()?;
     let later = darkroom_aws::now().plus(Duration::from_secs(240));
     let dry = stores.sweep.pass(later, true).await?;
-    assert_eq!(dry.jobs[0].action, "fail", "{dry:?}");
-    assert!(dry.jobs[0].detail.as_ref().unwrap().contains("stuck in processing for"), "{dry:?}");
+    assert_eq!(dry.swept[0].action, "fail", "{dry:?}");
+    assert!(dry.swept[0].detail.as_ref().unwrap().contains("stuck in processing for"), "{dry:?}");
     stores.sweep.pass(later, false).await?;
     let job = stack.app.settled("alice", &id).await?;
     assert_eq!((&job["status"], &job["error"]["code"]), (&json!("failed"), &json!("timeout")), "{job}");

@@ -80,7 +80,7 @@ async fn a_missing_setting_is_named() -> anyhow::Result<()> {
                 "DARKROOM_WEBHOOK_QUEUE_URL",
             ],
         ),
-        ("bulk", vec!["DARKROOM_IMAGE_BUCKET"]),
+        ("bulk", vec!["DARKROOM_QUEUE_URL", "DARKROOM_IMAGE_BUCKET"]),
     ] {
         for variable in tables.iter().copied().chain(own).chain(["AWS_REGION", "AWS_SECRET_ACCESS_KEY"]) {
             let mut variables = complete();

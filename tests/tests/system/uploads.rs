@@ -12,7 +12,7 @@ use darkroom_core::id::{UploadId, UserId};
 use darkroom_core::image::ImageFormat;
 use darkroom_core::limits::{REFERENCE_BYTES_MAX, UPLOAD_USE};
 use darkroom_core::model::ProviderName;
-use darkroom_core::upload::{Reference, UploadKind, UploadRequest};
+use darkroom_core::upload::{Reference, UploadFormat, UploadKind, UploadRequest};
 use darkroom_providers::image_check::check;
 use darkroom_tests::interposer::{Canned, Interposer};
 use darkroom_tests::keys::{self, MODEL};
@@ -412,13 +412,13 @@ async fn what_is_gone_is_told_from_what_may_not_be_read() -> anyhow::Result<()> 
     let sha256 = HEXLOWER.encode(&Sha256::digest(PNG));
     let promise = UploadRequest {
         kind: UploadKind::Reference,
-        format: ImageFormat::Png,
+        format: UploadFormat::Image(ImageFormat::Png),
         bytes: PNG.len() as u64,
         sha256: sha256.clone(),
     };
     let place = uploads.begin(&alice, &promise, now()).await?;
     let reference =
-        Reference { upload: place.id.clone(), sha256, bytes: promise.bytes, format: promise.format };
+        Reference { upload: place.id.clone(), sha256, bytes: promise.bytes, format: ImageFormat::Png };
     let refused = || Canned::s3_error(StatusCode::FORBIDDEN, "AccessDenied");
     let absent = async || -> anyhow::Result<()> {
         assert_eq!(uploads.find_reference(&alice, &place.id).await?, None);

@@ -132,8 +132,8 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "BulkRole/Properties/Policies/0/PolicyDocument/Statement/0/Action/-",
-            json!("dynamodb:PutItem"),
-            "bulk may dynamodb:PutItem",
+            json!("dynamodb:DeleteItem"),
+            "bulk may dynamodb:DeleteItem",
         ),
         (
             "BulkRole/Properties/Policies/0/PolicyDocument/Statement/2/Action/-",
@@ -364,7 +364,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "worker may s3:DeleteObject",
         ),
         (
-            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition/ForAllValues:StringEquals/dynamodb:LeadingKeys/-",
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/2/Condition/ForAllValues:StringLike/dynamodb:LeadingKeys/-",
             json!("KEY"),
             "submit may dynamodb:Query on arn:aws:dynamodb:eu-central-1:123456789012:table/dark-keys when",
         ),
@@ -394,14 +394,25 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "api may s3:GetObject",
         ),
         (
-            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/5/Condition/StringLike/s3:prefix",
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/6/Condition/StringLike/s3:prefix",
             json!("*"),
             "submit may s3:ListBucket",
         ),
         (
-            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/6/Action/-",
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/7/Action/-",
             json!("s3:GetObject"),
             "submit may s3:GetObject",
+        ),
+        // The lines of batches are the only uploads that it reads, and bulk reads none.
+        (
+            "SubmitRole/Properties/Policies/0/PolicyDocument/Statement/8/Resource/-",
+            json!({"Fn::Sub": "${ImageBucket.Arn}/uploads/reference/*"}),
+            "submit may s3:GetObject",
+        ),
+        (
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/3/Resource/-",
+            json!({"Fn::Sub": "${ImageBucket.Arn}/uploads/*"}),
+            "bulk may s3:GetObject",
         ),
         (
             "WorkerRole/Properties/Policies/0/PolicyDocument/Statement/5/Resource",

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::{Faults, View};
 
 /// Each route of this stage, the function it leads to, and whether the authorizer stands before it.
-const ROUTES: [(&str, &str, bool); 26] = [
+const ROUTES: [(&str, &str, bool); 29] = [
+    ("submit", "POST /v1/batches", true),
     ("submit", "POST /v1/jobs", true),
     ("submit", "POST /v1/jobs/{id}/retry", true),
     ("submit", "POST /v1/exports", true),
@@ -20,12 +21,14 @@ const ROUTES: [(&str, &str, bool); 26] = [
     ("api", "GET /health", false),
     ("api", "GET /v1/account", true),
     ("api", "GET /v1/account/entries", true),
+    ("api", "GET /v1/batches/{id}", true),
     ("api", "GET /v1/exports/{id}", true),
     ("api", "GET /v1/jobs", true),
     ("api", "GET /v1/jobs/{id}", true),
     ("api", "GET /v1/models", true),
     ("api", "GET /v1/queue", true),
     ("api", "PATCH /v1/jobs/{id}/metadata", true),
+    ("api", "POST /v1/batches/{id}/cancel", true),
     ("api", "POST /v1/jobs/{id}/cancel", true),
     ("api", "POST /v1/jobs/{id}/publish", true),
     ("api", "POST /v1/jobs/{id}/unpublish", true),
@@ -126,7 +129,7 @@ fn check_concurrency(view: &View<'_>, faults: &mut Faults) {
 
 /// The consumers: each of a queue of its own, which its producers name by this variable.
 fn check_consumers(view: &View<'_>, faults: &mut Faults) {
-    check_consumer(view, ("worker", 10), "DARKROOM_QUEUE_URL", &["submit", "sweeper", "api"], faults);
+    check_consumer(view, ("worker", 10), "DARKROOM_QUEUE_URL", &["submit", "sweeper", "api", "bulk"], faults);
     // A record at a time: each may take as long as the function has.
     check_consumer(view, ("bulk", 1), "DARKROOM_BULK_QUEUE_URL", &["submit", "sweeper"], faults);
     let queue = |binary: &str| Some(&view.function(binary)?.queue_source.as_ref()?.queue_logical_id);

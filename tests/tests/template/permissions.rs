@@ -10,17 +10,21 @@ use crate::{Faults, View};
 
 /// Function, resource, actions, and under which condition ([`condition`]). A transaction needs the permissions of the
 /// writes in it.
-const PERMISSIONS: [(&str, &str, &[&str], &str); 70] = [
+const PERMISSIONS: [(&str, &str, &[&str], &str); 78] = [
     // Records jobs and answers with the stored one; after a failed send it pulls the job's due time forward.
     ("submit", "jobs", &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], ALWAYS),
     ("submit", "ledger", &["dynamodb:UpdateItem"], ALWAYS),
-    ("submit", "keys", &["dynamodb:Query"], "catalogue"),
+    // How long a batch takes: what its models' quotas allow.
+    ("submit", "keys", &["dynamodb:Query"], "pool"),
+    ("submit", "keys", &["dynamodb:Query"], "keys without secrets"),
     ("submit", "keys", &["dynamodb:GetItem"], "breakers"),
     ("submit", "queue", &["sqs:SendMessage"], ALWAYS),
     ("submit", "bulk queue", &["sqs:SendMessage"], ALWAYS),
-    // Looks whether an upload is there and has it kept, and never reads one.
+    // Looks whether an upload is there and has it kept, and reads none but the lines of a batch; those that can be drawn it keeps.
     ("submit", "bucket", &["s3:ListBucket"], "uploads"),
     ("submit", "uploads", &["s3:PutObjectTagging"], ALWAYS),
+    ("submit", "uploads of batches", &["s3:GetObject"], ALWAYS),
+    ("submit", "batches", &["s3:PutObject"], ALWAYS),
     ("submit", "logs", LOGS, ALWAYS),
     // Reads and lists jobs, cancels and sweeps them and refunds; changes metadata, and makes the first of a job that is there;
     // deletes what is kept beside records, leaving tombstones of these; presigns and deletes images; looks whether all this is
@@ -40,6 +44,7 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 70] = [
     ("api", "jobs/index/due", &["dynamodb:Query"], ALWAYS),
     ("api", "jobs/index/waiting", &["dynamodb:Query"], ALWAYS),
     ("api", "jobs/index/by_user", &["dynamodb:Query"], ALWAYS),
+    ("api", "jobs/index/by_batch", &["dynamodb:Query"], ALWAYS),
     (
         "api",
         "ledger",
@@ -132,8 +137,18 @@ const PERMISSIONS: [(&str, &str, &[&str], &str); 70] = [
     ("notifier", "POST to connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "DELETE of connections", &["execute-api:ManageConnections"], ALWAYS),
     ("notifier", "logs", LOGS, ALWAYS),
-    // Writes the records of exports, and reads what is exported. It makes no job, settles none, and sends nothing.
-    ("bulk", "jobs", &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"], ALWAYS),
+    // Makes the jobs of batches, sends their messages, and has kept what they are drawn from. Writes the records of exports, and reads
+    // what is exported. It holds and settles nothing.
+    (
+        "bulk",
+        "jobs",
+        &["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"],
+        ALWAYS,
+    ),
+    ("bulk", "queue", &["sqs:SendMessage"], ALWAYS),
+    ("bulk", "batches", &["s3:GetObject"], ALWAYS),
+    ("bulk", "bucket", &["s3:ListBucket"], "uploads"),
+    ("bulk", "uploads", &["s3:PutObjectTagging"], ALWAYS),
     ("bulk", "jobs/index/by_user", &["dynamodb:Query"], ALWAYS),
     ("bulk", "ledger", &["dynamodb:Query"], ALWAYS),
     ("bulk", "exports", &["s3:AbortMultipartUpload", "s3:PutObject"], ALWAYS),
@@ -159,7 +174,6 @@ fn condition(name: &str) -> Vec<String> {
         "tickets" => partitions("StringLike", "TICKET#*"),
         "webhooks" => partitions("StringLike", "HOOKS#*"),
         "push table" => vec!["StringEquals kms:EncryptionContext:table dark-push".to_owned()],
-        "catalogue" => partitions("StringEquals", "MODEL"),
         "pool" => partitions("StringLike", "BREAKER MODEL SCOPE#*"),
         "breakers" => partitions("StringEquals", "BREAKER"),
         "heartbeats" => partitions("StringEquals", "HB"),
@@ -256,6 +270,10 @@ fn arn(function: &str, resource: &str) -> String {
         "secrets" => format!("arn:aws:kms:{PLACE}:key/dark-SecretsKey"),
         "images" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/images/*".to_owned(),
         "exports" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/exports/*".to_owned(),
+        "batches" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/batches/*".to_owned(),
+        "uploads of batches" => {
+            "arn:aws:s3:::dark-images-123456789012-eu-central-1/uploads/batch/*".to_owned()
+        }
         "uploads" => "arn:aws:s3:::dark-images-123456789012-eu-central-1/uploads/*".to_owned(),
         "bucket" => "arn:aws:s3:::dark-images-123456789012-eu-central-1".to_owned(),
         "POST to connections" => format!("arn:aws:execute-api:{PLACE}:dark-websocket/ws/POST/@connections/*"),

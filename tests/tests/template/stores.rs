@@ -51,7 +51,17 @@ fn check_jobs_table(view: &View<'_>, faults: &mut Faults) {
     let request = &jobs.create_table;
     let stream = json!({"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"});
     faults.same("stream of jobs", &request["StreamSpecification"], &stream);
-    let wanted = ["pk S", "sk S", "shard S", "due_at N", "wait_at N", "user S", "created_at N"];
+    let wanted = [
+        "pk S",
+        "sk S",
+        "shard S",
+        "due_at N",
+        "wait_at N",
+        "user S",
+        "created_at N",
+        "batch_id S",
+        "batch_line N",
+    ];
     faults.same("attributes of jobs", &attributes(request), &attribute_set(&wanted));
     let index = |name: &str, hash: &str, range: &str, projection: Value| json!({"IndexName": name, "KeySchema": key_schema(hash, range), "Projection": projection});
     // No prompt, and no user in what everybody is shown numbers of.
@@ -59,7 +69,8 @@ fn check_jobs_table(view: &View<'_>, faults: &mut Faults) {
     let indexes = json!([
         index("due", "shard", "due_at", with(&["model", "status"])),
         index("waiting", "shard", "wait_at", with(&["model"])),
-        index("by_user", "user", "created_at", json!({"ProjectionType": "KEYS_ONLY"}))
+        index("by_user", "user", "created_at", json!({"ProjectionType": "KEYS_ONLY"})),
+        index("by_batch", "batch_id", "batch_line", with(&["status"]))
     ]);
     faults.same("indexes of jobs", &request["GlobalSecondaryIndexes"], &indexes);
 }
@@ -125,12 +136,13 @@ fn check_queues(view: &View<'_>, faults: &mut Faults) {
     }
 }
 
-/// The queue that a function listens to, and where its dead messages go.
+/// The queue that a function listens to, and where its messages end that cannot be begun.
 fn check_queue(view: &View<'_>, (function, name): (&str, &str), visibility: Duration, faults: &mut Faults) {
     let source = view.function(function).and_then(|function| function.queue_source.as_ref());
     let Some(queue) = source.and_then(|source| view.stack.queue(&source.queue_logical_id)) else {
         return faults.require(false, &format!("the {function} listens to a queue"));
     };
+    let id = &queue.logical_id;
     faults.same(&format!("queue of the {function}"), &queue.name.as_str(), &name);
     faults.same(
         &format!("visibility of {name}"),
@@ -143,12 +155,12 @@ fn check_queue(view: &View<'_>, (function, name): (&str, &str), visibility: Dura
             .require(false, &format!("messages of {name} received too often go to a dead-letter queue"));
     };
     faults.require(dead.name != queue.name, "the dead-letter queue is another queue");
-    faults.same("dead-letter queue", &dead.name, &format!("{name}-dead"));
+    faults.same("dead-letter queue, another queue for each", &dead.name, &format!("{name}-dead"));
     faults.same("receives", &queue.redrive.as_ref().map(|redrive| redrive.receives_max), &Some(5));
 
     let days = |queue: &Queue| seconds(queue, "MessageRetentionPeriod") / 86_400;
     faults.require(days(dead) > days(queue), "a dead message is kept longer than it could wait before");
-    faults.same("retention in days", &(days(queue), days(dead)), &(4, 14));
+    faults.same(&format!("retention of {id} in days"), &(days(queue), days(dead)), &(4, 14));
     let allowed = json!({"redrivePermission": "byQueue", "sourceQueueArns": [queue.arn]}).to_string();
     faults.same("who may dead-letter", &dead.attributes.get("RedriveAllowPolicy"), &Some(&allowed));
 }
@@ -224,6 +236,7 @@ fn check_bucket(view: &View<'_>, faults: &mut Faults) {
         },
         {"Id": "expire-uploads", "Status": "Enabled", "Prefix": "uploads/", "ExpirationInDays": limits::UPLOAD_DAYS},
         {"Id": "expire-exports", "Status": "Enabled", "Prefix": "exports/", "ExpirationInDays": limits::EXPORT_FILE_DAYS},
+        {"Id": "expire-batches", "Status": "Enabled", "Prefix": "batches/", "ExpirationInDays": limits::BATCH_LINES_DAYS},
         {"Id": "abort-uploads", "Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
     ]);
     faults.same("object expiry", written("LifecycleConfiguration/Rules"), &lifecycle);

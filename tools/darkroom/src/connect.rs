@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use darkroom_aws::clients::{Access, Clients, Endpoints};
-use darkroom_aws::config::{Environment, SweepRules, kms_key};
-use darkroom_aws::{JobQueue, JobTable, KeyTable, LedgerTable, SecretBox, Sweep, read_clock};
+use darkroom_aws::config::{Environment, SweepRules, bulk_queue_url, kms_key};
+use darkroom_aws::{BulkQueue, JobQueue, JobTable, KeyTable, LedgerTable, SecretBox, Sweep, read_clock};
 use serde::{Deserialize, Serialize};
 
 /// The local system's access key: it opens nothing but this machine's local system.
@@ -144,7 +144,7 @@ impl Stores {
         Ok(stores)
     }
 
-    /// Connects to a deployed stack, whose tables, queue and KMS alias have the template's names (`DARKROOM_KMS_KEY` in
+    /// Connects to a deployed stack, whose tables, queues and KMS alias have the template's names (`DARKROOM_KMS_KEY` in
     /// this environment names another KMS key). The sweep goes by the template's
     /// defaults, unless `DARKROOM_…` variables in this environment say otherwise.
     ///
@@ -157,6 +157,10 @@ impl Stores {
         let queue_url = JobQueue::url(&Clients::new(&access).sqs, &queue_name)
             .await
             .with_context(|| format!("the stack {stack} has no queue {queue_name} in {}", access.region))?;
+        let bulk_name = format!("{stack}-bulk");
+        let bulk_url = JobQueue::url(&Clients::new(&access).sqs, &bulk_name)
+            .await
+            .with_context(|| format!("the stack {stack} has no queue {bulk_name} in {}", access.region))?;
         let mut variables: BTreeMap<_, _> =
             std::env::vars().filter(|(name, _)| name.starts_with("DARKROOM_")).collect();
         for (variable, table) in [
@@ -166,6 +170,7 @@ impl Stores {
         ] {
             variables.insert(variable.to_owned(), format!("{stack}-{table}"));
         }
+        variables.insert("DARKROOM_BULK_QUEUE_URL".to_owned(), bulk_url);
         variables.entry(KMS_KEY.to_owned()).or_insert_with(|| format!("alias/{stack}-secrets"));
         let kms_key = kms_key(&Environment::from_fn(|name| variables.get(name).cloned()))?;
         let stores = Self::new(&access, &variables, queue_url, kms_key)?;
@@ -189,12 +194,13 @@ impl Stores {
         let tables = darkroom_aws::config::Tables::read(&environment)?;
         let SweepRules { rules, quota_minute, .. } = SweepRules::read(&environment)?;
         let clients = Clients::new(access);
+        let bulk = BulkQueue::new(clients.sqs.clone(), bulk_queue_url(&environment)?);
         let secrets = SecretBox::new(clients.kms(), kms_key);
         let ledger = LedgerTable::new(clients.dynamodb.clone(), tables.ledger);
         let jobs = JobTable::new(clients.dynamodb.clone(), tables.jobs, ledger.clone());
         let keys = KeyTable::new(clients.dynamodb, tables.keys);
         let queue = JobQueue::new(clients.sqs, queue_url);
-        let sweep = Sweep::new(jobs.clone(), keys.clone(), queue, quota_minute, rules);
+        let sweep = Sweep::new(jobs.clone(), keys.clone(), queue, Some(bulk), quota_minute, rules);
         Ok(Self { jobs, ledger, keys, quota_minute, secrets, sweep })
     }
 }

@@ -96,7 +96,9 @@ pub struct LocalSystem {
     lambda: Lambda,
     gateway: Gateway,
     stack: Stack,
+    /// The worker's.
     mappings: Vec<EventSourceMapping>,
+    other_mappings: Vec<EventSourceMapping>,
     stream_mappings: Vec<StreamMapping>,
     schedules: Vec<Schedule>,
     running: Running,
@@ -141,7 +143,9 @@ impl LocalSystem {
         catalogue::seed(&running.stores()?.keys, &catalogue::built_in()?).await?;
         let gateway = gateway(&stack, &functions, listener, settings.connection_limits)?;
         let stream_mappings = stream_mappings(&stack, &functions, &aws)?;
-        let mappings = if settings.consuming { mappings(&stack, &lambda, &running)? } else { Vec::new() };
+        let mappings =
+            if settings.consuming { mappings(&stack, &lambda, &running, of_worker)? } else { Vec::new() };
+        let other_mappings = self::mappings(&stack, &lambda, &running, |binary| !of_worker(binary))?;
         let schedules = schedules(&stack, &functions, &settings)?;
         running.write(&settings.data)?;
         let dead_letter_queue_url = dead_letter_queue(&stack)?;
@@ -151,6 +155,7 @@ impl LocalSystem {
             gateway,
             stack,
             mappings,
+            other_mappings,
             stream_mappings,
             schedules,
             running,
@@ -192,19 +197,19 @@ impl LocalSystem {
         self.running.stores()
     }
 
-    /// Gives the functions messages from now on, as enabling their event source mappings does. Nothing happens when
+    /// Gives the worker messages from now on, as enabling its event source mapping does. Nothing happens when
     /// that is so already.
     ///
     /// # Errors
     /// For a batch size or a batching window that AWS would refuse.
     pub fn start_consuming(&mut self) -> anyhow::Result<()> {
         if self.mappings.is_empty() {
-            self.mappings = mappings(&self.stack, &self.lambda, &self.running)?;
+            self.mappings = mappings(&self.stack, &self.lambda, &self.running, of_worker)?;
         }
         Ok(())
     }
 
-    /// Gives the functions no more messages, and waits up to `grace` for the batches under way.
+    /// Gives the worker no more messages, and waits up to `grace` for the batches under way.
     pub async fn stop_consuming(&mut self, grace: Duration) {
         for mapping in self.mappings.drain(..) {
             mapping.shutdown(grace).await;
@@ -218,7 +223,7 @@ impl LocalSystem {
         for schedule in self.schedules {
             schedule.shutdown(Duration::ZERO).await;
         }
-        for mapping in self.mappings {
+        for mapping in self.mappings.into_iter().chain(self.other_mappings) {
             mapping.shutdown(GRACE).await;
         }
         for mapping in self.stream_mappings {
@@ -475,9 +480,19 @@ fn stream_reader(aws: &LocalAws, table: String) -> StreamReader {
     })
 }
 
-fn mappings(stack: &Stack, lambda: &Lambda, running: &Running) -> anyhow::Result<Vec<EventSourceMapping>> {
+fn of_worker(binary: &str) -> bool {
+    binary == WORKER
+}
+
+/// The mappings from queues to those functions.
+fn mappings(
+    stack: &Stack,
+    lambda: &Lambda,
+    running: &Running,
+    to: fn(&str) -> bool,
+) -> anyhow::Result<Vec<EventSourceMapping>> {
     let mut mappings = Vec::new();
-    for function in &stack.functions {
+    for function in stack.functions.iter().filter(|function| to(&function.binary)) {
         let (Some(source), Some(handle)) = (&function.queue_source, lambda.function(&function.name)) else {
             continue;
         };

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use darkroom_core::id::{ConversationId, JobId, ModelName, Stamp, UploadId, UserId};
+use darkroom_core::id::{BatchId, ConversationId, JobId, ModelName, Stamp, UploadId, UserId};
 use darkroom_core::image::{ImageFormat, StoredImage};
 use darkroom_core::job::{
-    Job, Order, Outcome, Pending, Processing, Record, Settled, Stage, Status, Tombstone, WaitReason,
+    BatchLine, Job, Order, Outcome, Pending, Processing, Record, Settled, Stage, Status, Tombstone,
+    WaitReason,
 };
 use darkroom_core::job_error::{JobErrorCode, JobFailure};
 use darkroom_core::ledger::Settlement;
@@ -45,6 +46,8 @@ pub(crate) mod name {
         REFERENCE = "reference",
         CONVERSATION = "conversation_id",
         RETRY_OF = "retry_of",
+        BATCH = "batch_id",
+        BATCH_LINE = "batch_line",
         REQUEST_HASH = "request_hash",
         CREATED_AT = "created_at",
         DEADLINE_AT = "deadline_at",
@@ -112,6 +115,10 @@ pub fn to_item(job: &Job) -> Item {
     }
     if let Some(failed) = &order.retry_of {
         put(name::RETRY_OF, text(failed.as_str()));
+    }
+    if let Some(line) = &order.batch {
+        put(name::BATCH, text(line.batch.as_str()));
+        put(name::BATCH_LINE, number(line.number));
     }
     if let Some(at) = job.started_at {
         put(name::STARTED_AT, millis(at));
@@ -229,6 +236,10 @@ fn order(read: Reader<'_>) -> Result<Order, ItemError> {
         reference: reference(read)?,
         conversation_id: read.optional_parsed(name::CONVERSATION, |text| ConversationId::parse(text).ok())?,
         retry_of: read.optional_parsed(name::RETRY_OF, |text| JobId::parse(text).ok())?,
+        batch: match read.optional_parsed(name::BATCH, |text| BatchId::parse(text).ok())? {
+            Some(batch) => Some(BatchLine { batch, number: read.small(name::BATCH_LINE)? }),
+            None => None,
+        },
         request_hash: read.text(name::REQUEST_HASH)?.to_owned(),
         cost: read.number(name::COST)?,
         created_at: read.time(name::CREATED_AT)?,

@@ -15,6 +15,7 @@ pub(crate) mod name {
     pub(crate) const KIND: &str = "kind";
     pub(crate) const TOKENS: &str = "tokens";
     pub(crate) const JOB: &str = "job_id";
+    pub(crate) const BATCH: &str = "batch_id";
     pub(crate) const AT: &str = "at";
     pub(crate) const OP: &str = "op";
 }

@@ -1,5 +1,6 @@
 //! The stored form of every domain value, each with its way back.
 
+pub mod batch;
 pub mod export;
 pub mod job;
 pub mod key;

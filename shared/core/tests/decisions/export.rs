@@ -250,8 +250,8 @@ fn no_cell_is_a_formula() {
         ("a\"b", "\"a\"\"b\""),
         ("", ""),
     ] {
-        let head = "at,kind,tokens,job_id,op_id\r\n";
-        let row = format!("{},grant,7,,{cell}\r\n", at(200).rfc3339());
+        let head = "at,kind,tokens,job_id,batch_id,op_id\r\n";
+        let row = format!("{},grant,7,,,{cell}\r\n", at(200).rfc3339());
         assert_eq!(written(&csv, &[grant(op_id, 7)]), format!("{head}{row}"), "{op_id:?}");
     }
     // JSON is no spreadsheet's.
@@ -259,7 +259,7 @@ fn no_cell_is_a_formula() {
     let line: Value = serde_json::from_str(written(&jsonl, &[grant("=1+1", 7)]).trim_end()).unwrap();
     assert_eq!(
         line,
-        json!({"at": at(200).rfc3339(), "kind": "grant", "tokens": 7, "job_id": null, "op_id": "=1+1"})
+        json!({"at": at(200).rfc3339(), "kind": "grant", "tokens": 7, "job_id": null, "batch_id": null, "op_id": "=1+1"})
     );
 }
 

@@ -70,7 +70,7 @@ fn each_sum_that_is_off_is_named() {
         (Books { balance: Balance { available: 2, ..balance }, ..right }, "available 2"),
         (Books { grants: 7, ..right }, "grant entries sum to 7"),
         (Books { captures: 4, ..right }, "capture entries sum to 4"),
-        (Books { unsettled: 3, ..right }, "unsettled jobs cost 3"),
+        (Books { unsettled: 3, ..right }, "unsettled jobs and batches cost 3"),
         (Books { unsettled_jobs: 2, ..right }, "2 jobs are unsettled"),
     ] {
         let faults = wrong.faults();

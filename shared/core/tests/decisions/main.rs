@@ -4,6 +4,9 @@
 mod common;
 
 mod answer;
+mod batch;
+mod batch_record;
+mod batch_request;
 mod breaker;
 mod breaker_fleet;
 mod catalogue;

@@ -9,6 +9,7 @@
 mod common;
 
 mod actors;
+mod batch;
 mod breaker;
 mod guards;
 mod known;

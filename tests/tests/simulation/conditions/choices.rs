@@ -122,6 +122,7 @@ impl Choices {
                 reference: (self.below(2) == 0).then(|| self.reference()),
                 conversation_id: None,
                 retry_of: None,
+                batch: None,
                 request_hash: "h".to_owned(),
                 cost: 3,
                 created_at: self.moment(),

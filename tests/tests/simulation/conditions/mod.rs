@@ -1,6 +1,7 @@
 //! What each write's condition lets through: every case on tables in memory, and every case again with each clause of each
 //! condition taken out, which it must notice.
 
+mod batches;
 mod choices;
 mod exports;
 mod jobs;
@@ -44,6 +45,7 @@ fn cases() -> Vec<Case> {
         metadata::cases(),
         pool::cases(),
         push::cases(),
+        batches::cases(),
         exports::cases(),
         webhooks::cases(),
     ];

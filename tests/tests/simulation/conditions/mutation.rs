@@ -67,7 +67,7 @@ fn every_write_of_the_handlers_is_a_case() {
     for seen in scenarios.chain((0..20).map(run)) {
         let seen = seen.unwrap().seen;
         // What is kept beside a record is put, and deleted, beside the condition of its record.
-        let beside = ["simulated-jobs BODY", "simulated-jobs META"];
+        let beside = ["simulated-jobs BODY", "simulated-jobs META", "simulated-jobs INVALID"];
         let unconditional: Vec<_> =
             seen.unconditional().into_iter().filter(|write| !beside.contains(&write.as_str())).collect();
         assert!(unconditional.is_empty(), "without a condition: {unconditional:?}");

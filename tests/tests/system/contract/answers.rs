@@ -13,6 +13,7 @@ use darkroom_tests::openapi::{Document, Kind, Operation};
 use darkroom_tests::stack::{Answer, PATIENCE, TestStack};
 use serde_json::{Value, json};
 
+use super::batches;
 use super::routers::{Refusing, Routers};
 use super::{settled, webhooks};
 
@@ -69,10 +70,12 @@ async fn every_answer_is_as_described_and_all_that_is_described_is_answered() ->
     open_breaker(&stack).await?;
     of_every_route(&mut seen, &stack).await?;
     of_submissions(&mut seen, &stack).await?;
+    batches::of_refusals(&mut seen, &stack).await?;
     settled::of_an_open_breaker(&mut seen, &stack).await?;
     of_jobs(&mut seen, &stack).await?;
     of_uploads(&mut seen, &stack).await?;
     of_exports(&mut seen, &mut stack).await?;
+    batches::of_batches(&mut seen, &stack).await?;
     webhooks::of_webhooks(&mut seen, &stack).await?;
     settled::of_jobs(&mut seen, &stack).await?;
     settled::of_patches(&mut seen, &stack).await?;
@@ -197,7 +200,7 @@ async fn of_uploads(seen: &mut Seen<'_>, stack: &TestStack) -> anyhow::Result<()
         (&all[..], vec![b' '; 17 * 1_024], 413, "body_too_large"),
         (&all[..], vec![b' '; 7 * 1_024 * 1_024], 413, ""),
         (&all[..1], body(promise), 415, "unsupported_media_type"),
-        (&all[..], body(json!({"kind": "batch"})), 422, "invalid_value"),
+        (&all[..], body(json!({"kind": "picture"})), 422, "invalid_value"),
     ] {
         let answer = stack.app.send("POST", "/v1/uploads", headers, Some(body)).await?;
         seen.see_as(ROUTE, &answer, status, code)?;

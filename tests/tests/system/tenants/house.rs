@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use darkroom_aws::clients::Clients;
 use darkroom_aws::now;
-use darkroom_core::id::{ExportId, IdempotencyKey, JobId, UserId};
+use darkroom_core::id::{BatchId, ExportId, IdempotencyKey, JobId, UserId};
 use darkroom_tests::stack::{Answer, PATIENCE, TestStack};
 use serde_json::{Value, json};
 
@@ -32,10 +32,13 @@ pub(super) struct House {
     cancelled: String,
     /// The owner's job that waits.
     pub(super) live: String,
+    /// The owner's batch, of one job that waits.
+    batch: String,
     absent: String,
     /// The owner's export, of the owner's first key.
     pub(super) export: String,
     absent_export: String,
+    absent_batch: String,
     /// The owner's webhook, and what was sent there.
     webhook: [String; 2],
     /// What stands in the owner's answers and must stand in no other.
@@ -69,9 +72,18 @@ impl House {
         stack.app.post(OWNER, &format!("/v1/jobs/{cancelled}/cancel")).await?;
         let live = stack.app.submit(OWNER, "the-second-key-of-the-owner", &order()).await?;
         let live = live.text("id").to_owned();
+        let jobs = json!({"jobs": [order()]});
+        let batch = stack.app.submit_batch(OWNER, KEY, &jobs).await?.text("id").to_owned();
         let hash = drawn["image"]["sha256"].as_str().unwrap().to_owned();
-        let mut marks =
-            vec![draft.clone(), cancelled.clone(), live.clone(), export.clone(), hash, op_id.to_owned()];
+        let mut marks = vec![
+            draft.clone(),
+            cancelled.clone(),
+            live.clone(),
+            batch.clone(),
+            export.clone(),
+            hash,
+            op_id.to_owned(),
+        ];
         marks
             .extend(["lighthouse", "talk-of-the-owner", "album-of-the-owner", "42424242"].map(str::to_owned));
         marks.extend([webhook.clone(), delivery.clone(), "hook-of-the-owner".to_owned()]);
@@ -81,18 +93,22 @@ impl House {
             draft,
             cancelled,
             live,
+            batch,
             webhook: [webhook, delivery],
             absent: JobId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
             export,
             absent_export: ExportId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
+            absent_batch: BatchId::derive(&owner, &IdempotencyKey::parse("never")?).to_string(),
             marks,
         })
     }
 
-    /// A route's paths: for each of the owner's jobs where it names one.
+    /// A route's paths: for each of the owner's jobs where it names one, and for its batch where it names that.
     pub(super) fn paths(&self, row: &Row) -> Vec<String> {
         if row.owners.0 == Job::Webhook {
             vec![self.owners_path(row)]
+        } else if row.owners.0 == Job::Batch {
+            [&self.batch, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
         } else if row.path.contains("{id}") {
             [&self.draft, &self.cancelled, &self.live].map(|id| row.path.replace("{id}", id)).to_vec()
         } else {
@@ -106,6 +122,7 @@ impl House {
             Job::Draft => &self.draft,
             Job::Cancelled => &self.cancelled,
             Job::Live => &self.live,
+            Job::Batch => &self.batch,
             Job::Webhook => &self.webhook[0],
         };
         row.path.replace("{id}", id).replace("{delivery}", &self.webhook[1]).replace("{export}", &self.export)
@@ -122,6 +139,7 @@ impl House {
     pub(super) fn absent_path(&self, row: &Row) -> String {
         let absent = match row.owners.0 {
             Job::Webhook => format!("whk_{}", "a".repeat(26)),
+            Job::Batch => self.absent_batch.clone(),
             Job::Draft | Job::Cancelled | Job::Live => self.absent.clone(),
         };
         row.path

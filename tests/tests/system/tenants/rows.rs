@@ -7,7 +7,7 @@ use super::house::KEY;
 /// Whose data a route shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shows {
-    /// The job or webhook that its path names: to anybody but its owner it is absent.
+    /// The job, batch or webhook that its path names: to anybody but its owner it is absent.
     OneJob,
     /// The export that its path names: the same.
     OneExport,
@@ -21,7 +21,7 @@ pub(super) enum Shows {
     Fresh,
     /// The same to all, signed in or not.
     Everybody,
-    /// The job that it makes, paid by the caller.
+    /// The job or batch that it makes, paid by the caller.
     Made,
     /// A place that is new each time, in the caller's own folder.
     NewPlace,
@@ -52,6 +52,8 @@ pub(super) enum Job {
     Cancelled,
     /// Waits.
     Live,
+    /// Is no job, but a batch whose jobs wait.
+    Batch,
     /// No job: the owner's webhook, and what was sent there.
     Webhook,
 }
@@ -73,8 +75,12 @@ impl Row {
 }
 
 /// In an order in which the owner can have all of it.
-pub(super) const ROWS: [Row; 26] = [
+pub(super) const ROWS: [Row; 29] = [
     row("POST /v1/jobs", "submit", "POST", "/v1/jobs", Shows::Made),
+    row("POST /v1/batches", "submit", "POST", "/v1/batches", Shows::Made),
+    row("GET /v1/batches/{id}", "api", "GET", "/v1/batches/{id}", Shows::OneJob).owners(Job::Batch, 200),
+    row("POST /v1/batches/{id}/cancel", "api", "POST", "/v1/batches/{id}/cancel", Shows::OneJob)
+        .owners(Job::Batch, 200),
     row("GET /v1/jobs", "api", "GET", "/v1/jobs", Shows::CallersOwn),
     row("GET /v1/jobs/{id}", "api", "GET", "/v1/jobs/{id}", Shows::OneJob),
     row("POST /v1/jobs/{id}/cancel", "api", "POST", "/v1/jobs/{id}/cancel", Shows::OneJob),
@@ -141,7 +147,9 @@ impl Row {
         if self.shows == Shows::Made {
             asked.headers.push(("content-type", "application/json".to_owned()));
             asked.headers.push(("idempotency-key", KEY.to_owned()));
-            asked.body = Some(json!({"prompt": "a bridge"}));
+            let is_batch = self.path == "/v1/batches";
+            let job = json!({"prompt": "a bridge"});
+            asked.body = Some(if is_batch { json!({"jobs": [job]}) } else { job });
         } else if self.shows == Shows::MadeFree {
             asked.headers.push(("content-type", "application/json".to_owned()));
             asked.headers.push(("idempotency-key", KEY.to_owned()));

@@ -32,41 +32,41 @@ impl SweepCommand {
             Some(max_age) => sweep.by_age(now(), max_age, self.dry_run).await?,
             None => sweep.pass(now(), self.dry_run).await?,
         };
-        let jobs: Vec<_> = report
-            .jobs
+        let swept: Vec<_> = report
+            .swept
             .iter()
-            .map(|job| {
+            .map(|swept| {
                 json!({
-                    "id": job.id, "user": job.user, "status": job.status.as_str(), "age_seconds": job.age.as_secs(),
-                    "action": job.action, "detail": job.detail, "result": job.result.as_str(),
+                    "id": swept.id, "user": swept.user, "status": swept.status, "age_seconds": swept.age.as_secs(),
+                    "action": swept.action, "detail": swept.detail, "result": swept.result.as_str(),
                 })
             })
             .collect();
-        let value = json!({"dry_run": self.dry_run, "counts": report.counts(), "jobs": jobs, "complete": report.complete});
+        let value = json!({"dry_run": self.dry_run, "counts": report.counts(), "swept": swept, "complete": report.complete});
         print(self.target.json, &value, || words(&report, self.dry_run));
-        if report.jobs.iter().any(|job| job.result == SweepResult::Failed) {
-            bail!("a store failed for some jobs: run the sweep again");
+        if report.swept.iter().any(|swept| swept.result == SweepResult::Failed) {
+            bail!("a store failed for some of it: run the sweep again");
         }
         Ok(())
     }
 }
 
 fn words(report: &SweepReport, dry_run: bool) -> String {
-    if report.jobs.is_empty() {
+    if report.swept.is_empty() {
         return "Nothing is due.".to_owned();
     }
     let rows: Vec<_> = report
-        .jobs
+        .swept
         .iter()
-        .map(|job| {
+        .map(|swept| {
             vec![
-                job.id.to_string(),
-                job.user.to_string(),
-                job.status.as_str().to_owned(),
-                readable(job.age),
-                job.action.to_owned(),
-                job.result.as_str().to_owned(),
-                job.detail.clone().unwrap_or_default(),
+                swept.id.clone(),
+                swept.user.to_string(),
+                swept.status.to_owned(),
+                readable(swept.age),
+                swept.action.to_owned(),
+                swept.result.as_str().to_owned(),
+                swept.detail.clone().unwrap_or_default(),
             ]
         })
         .collect();
@@ -75,7 +75,7 @@ fn words(report: &SweepReport, dry_run: bool) -> String {
     let more = if report.complete { "" } else { "\nMore is due: run it again." };
     format!(
         "{head}{}\n{}{more}",
-        table(&["job", "user", "status", "age", "action", "result", "why"], &rows),
+        table(&["id", "user", "status", "age", "action", "result", "why"], &rows),
         counts.join(", ")
     )
 }

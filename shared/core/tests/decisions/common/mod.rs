@@ -114,6 +114,7 @@ pub(crate) fn submitted(deadline_seconds: u64) -> Job {
                 reference: None,
                 conversation_id: None,
                 retry_of: None,
+                batch: None,
                 request_hash: "h".to_owned(),
                 cost: COST,
                 created_at: at(0),
