@@ -410,7 +410,7 @@ fn weakenings() -> Vec<(&'static str, Value, &'static str)> {
             "submit may s3:GetObject",
         ),
         (
-            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/3/Resource/-",
+            "BulkRole/Properties/Policies/0/PolicyDocument/Statement/7/Resource/-",
             json!({"Fn::Sub": "${ImageBucket.Arn}/uploads/*"}),
             "bulk may s3:GetObject",
         ),
