@@ -347,7 +347,7 @@ async fn an_export_whose_message_is_lost_is_sent_again() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_cannot_be_done_fails_visibly_and_makes_room() -> anyhow::Result<()> {
     let mut stack = swept_each_second().await?;
-    stack.system.stop_consuming(Duration::from_secs(5)).await;
+    stack.system.stop_consuming_of("bulk", Duration::from_secs(5)).await;
     let order = of_today("jobs", "csv", None);
     let mut ids = Vec::new();
     for number in 0..EXPORTS_LIVE_MAX {
@@ -383,7 +383,7 @@ async fn one_that_cannot_be_done_fails_visibly_and_makes_room() -> anyhow::Resul
     assert_eq!(exports(&stack).live(&UserId::parse("alice")?).await?, EXPORTS_LIVE_MAX - 2);
     assert_eq!(ask(&stack, "alice", "one more", &order).await?.status, 202, "there is room again");
     // What is over is worked on no more, whoever sends what.
-    stack.system.start_consuming()?;
+    stack.system.start_consuming_of("bulk")?;
     for id in [&ids[2]] {
         assert_eq!(over(&stack, "alice", id).await?.text("status"), "ready");
     }

@@ -378,7 +378,7 @@ async fn a_killed_notifier_and_a_lost_message_cost_a_call_and_no_message() -> an
     until(&stack, "alice", &path, |all| all_are(all, "delivered")).await?;
 
     // Put, and its message lost: as if the notifier had died between the two.
-    stack.system.stop_consuming(Duration::from_secs(5)).await;
+    stack.system.stop_consuming_of("notifier", Duration::from_secs(5)).await;
     stack.app.post("alice", &format!("/v1/jobs/{id}/publish")).await?;
     until(&stack, "alice", &path, |all| all.len() == 2).await?;
     for process in stack.system.function("notifier").unwrap().process_ids() {
@@ -387,7 +387,7 @@ async fn a_killed_notifier_and_a_lost_message_cost_a_call_and_no_message() -> an
     let sqs = Clients::new(&stack.system.running().access()).sqs;
     let queue = stack.system.running().queue_url.replace("darkroom-local-jobs", "darkroom-local-webhooks");
     sqs.purge_queue().queue_url(queue).send().await?;
-    stack.system.start_consuming()?;
+    stack.system.start_consuming_of("notifier")?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(receiver.calls().len(), 2, "nobody knows of it but its record");
     let_time_pass(&stack).await?;

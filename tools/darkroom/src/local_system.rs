@@ -14,7 +14,7 @@ use darkroom_local_lambda::{
     LambdaSettings, MappingSettings, Route, Schedule, ScheduleSettings, StreamMapping, StreamMappingSettings,
     StreamReader, StreamRecord, WebSocketSettings,
 };
-use darkroom_template::{Names, Stack, Template};
+use darkroom_template::{Function as DeployedFunction, Names, Stack, Template};
 use futures::future::BoxFuture;
 
 use crate::catalogue;
@@ -97,8 +97,8 @@ pub struct LocalSystem {
     gateway: Gateway,
     stack: Stack,
     /// The worker's.
-    mappings: Vec<EventSourceMapping>,
-    other_mappings: Vec<EventSourceMapping>,
+    /// By the function that they give messages to.
+    mappings: BTreeMap<String, EventSourceMapping>,
     stream_mappings: Vec<StreamMapping>,
     schedules: Vec<Schedule>,
     running: Running,
@@ -143,9 +143,13 @@ impl LocalSystem {
         catalogue::seed(&running.stores()?.keys, &catalogue::built_in()?).await?;
         let gateway = gateway(&stack, &functions, listener, settings.connection_limits)?;
         let stream_mappings = stream_mappings(&stack, &functions, &aws)?;
-        let mappings =
-            if settings.consuming { mappings(&stack, &lambda, &running, of_worker)? } else { Vec::new() };
-        let other_mappings = self::mappings(&stack, &lambda, &running, |binary| !of_worker(binary))?;
+        let mut mappings = BTreeMap::new();
+        for function in &stack.functions {
+            if settings.consuming || function.binary != WORKER {
+                let mapping = mapping(function, &stack, &lambda, &running)?;
+                mappings.extend(mapping.map(|mapping| (function.binary.clone(), mapping)));
+            }
+        }
         let schedules = schedules(&stack, &functions, &settings)?;
         running.write(&settings.data)?;
         let dead_letter_queue_url = dead_letter_queue(&stack)?;
@@ -155,7 +159,6 @@ impl LocalSystem {
             gateway,
             stack,
             mappings,
-            other_mappings,
             stream_mappings,
             schedules,
             running,
@@ -197,21 +200,39 @@ impl LocalSystem {
         self.running.stores()
     }
 
-    /// Gives the worker messages from now on, as enabling its event source mapping does. Nothing happens when
-    /// that is so already.
+    /// [`Self::start_consuming_of`] the worker.
     ///
     /// # Errors
-    /// For a batch size or a batching window that AWS would refuse.
+    /// As it says.
     pub fn start_consuming(&mut self) -> anyhow::Result<()> {
-        if self.mappings.is_empty() {
-            self.mappings = mappings(&self.stack, &self.lambda, &self.running, of_worker)?;
+        self.start_consuming_of(WORKER)
+    }
+
+    /// [`Self::stop_consuming_of`] the worker.
+    pub async fn stop_consuming(&mut self, grace: Duration) {
+        self.stop_consuming_of(WORKER, grace).await;
+    }
+
+    /// Gives a function messages from now on, as enabling its event source mapping does. Nothing happens when that is so
+    /// already.
+    ///
+    /// # Errors
+    /// When there is none, and for a batch size or a batching window that AWS would refuse.
+    pub fn start_consuming_of(&mut self, binary: &str) -> anyhow::Result<()> {
+        if self.mappings.contains_key(binary) {
+            return Ok(());
         }
+        let function = self.stack.functions.iter().find(|function| function.binary == binary);
+        let function = function.with_context(|| format!("there is no function {binary}"))?;
+        let mapping = mapping(function, &self.stack, &self.lambda, &self.running)?;
+        let mapping = mapping.with_context(|| format!("{binary} follows no queue"))?;
+        self.mappings.insert(binary.to_owned(), mapping);
         Ok(())
     }
 
-    /// Gives the worker no more messages, and waits up to `grace` for the batches under way.
-    pub async fn stop_consuming(&mut self, grace: Duration) {
-        for mapping in self.mappings.drain(..) {
+    /// Gives a function no more messages, and waits up to `grace` for the batches under way.
+    pub async fn stop_consuming_of(&mut self, binary: &str, grace: Duration) {
+        if let Some(mapping) = self.mappings.remove(binary) {
             mapping.shutdown(grace).await;
         }
     }
@@ -223,7 +244,7 @@ impl LocalSystem {
         for schedule in self.schedules {
             schedule.shutdown(Duration::ZERO).await;
         }
-        for mapping in self.mappings.into_iter().chain(self.other_mappings) {
+        for mapping in self.mappings.into_values() {
             mapping.shutdown(GRACE).await;
         }
         for mapping in self.stream_mappings {
@@ -480,36 +501,27 @@ fn stream_reader(aws: &LocalAws, table: String) -> StreamReader {
     })
 }
 
-fn of_worker(binary: &str) -> bool {
-    binary == WORKER
-}
-
-/// The mappings from queues to those functions.
-fn mappings(
+/// The mapping from a function's queue to it; `None` when it follows none.
+fn mapping(
+    function: &DeployedFunction,
     stack: &Stack,
     lambda: &Lambda,
     running: &Running,
-    to: fn(&str) -> bool,
-) -> anyhow::Result<Vec<EventSourceMapping>> {
-    let mut mappings = Vec::new();
-    for function in stack.functions.iter().filter(|function| to(&function.binary)) {
-        let (Some(source), Some(handle)) = (&function.queue_source, lambda.function(&function.name)) else {
-            continue;
-        };
-        let queue =
-            stack.queue(&source.queue_logical_id).context("a function's queue is not in the template")?;
-        mappings.push(EventSourceMapping::start(MappingSettings {
-            client: Clients::new(&running.access()).sqs,
-            queue_url: queue.url.clone(),
-            queue_arn: queue.arn.clone(),
-            function: handle,
-            batch_size: source.batch_size,
-            batching_window: source.batching_window,
-            maximum_concurrency: source.maximum_concurrency,
-            report_batch_item_failures: source.report_batch_item_failures,
-        })?);
-    }
-    Ok(mappings)
+) -> anyhow::Result<Option<EventSourceMapping>> {
+    let (Some(source), Some(handle)) = (&function.queue_source, lambda.function(&function.name)) else {
+        return Ok(None);
+    };
+    let queue = stack.queue(&source.queue_logical_id).context("a function's queue is not in the template")?;
+    Ok(Some(EventSourceMapping::start(MappingSettings {
+        client: Clients::new(&running.access()).sqs,
+        queue_url: queue.url.clone(),
+        queue_arn: queue.arn.clone(),
+        function: handle,
+        batch_size: source.batch_size,
+        batching_window: source.batching_window,
+        maximum_concurrency: source.maximum_concurrency,
+        report_batch_item_failures: source.report_batch_item_failures,
+    })?))
 }
 
 fn schedules(

@@ -248,7 +248,7 @@ async fn of_exports(seen: &mut Seen<'_>, stack: &mut TestStack) -> anyhow::Resul
     let ready = crate::exports::over(stack, "erin", replayed.text("id")).await?;
     assert_eq!(ready.text("status"), "ready", "{}", ready.body);
     seen.see_as("GET /v1/exports/{id}", &ready, 200, "")?;
-    stack.system.stop_consuming(Duration::from_secs(5)).await;
+    stack.system.stop_consuming_of("bulk", Duration::from_secs(5)).await;
     let mut last = None;
     for (key, status, code) in
         [("k1", 202, ""), ("k2", 202, ""), ("k3", 202, ""), ("k4", 429, "too_many_exports")]
@@ -263,7 +263,7 @@ async fn of_exports(seen: &mut Seen<'_>, stack: &mut TestStack) -> anyhow::Resul
     let waits = stack.app.get("erin", &format!("/v1/exports/{}", last.unwrap_or_default())).await?;
     assert_eq!(waits.text("status"), "pending", "{}", waits.body);
     seen.see_as("GET /v1/exports/{id}", &waits, 200, "")?;
-    stack.system.start_consuming()
+    stack.system.start_consuming_of("bulk")
 }
 
 const PICTURE: &[u8] = include_bytes!("../../../corpora/image/good_rgb.png");

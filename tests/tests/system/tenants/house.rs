@@ -67,6 +67,7 @@ impl House {
         stack.app.settled(OTHER, others.text("id")).await?;
         let delivery = called_once(&stack, &webhook).await?;
         stack.system.stop_consuming(Duration::from_secs(5)).await;
+        stack.system.stop_consuming_of("bulk", Duration::from_secs(5)).await;
         let cancelled = stack.app.submit(OWNER, "the-third-key-of-the-owner", &order()).await?;
         let cancelled = cancelled.text("id").to_owned();
         stack.app.post(OWNER, &format!("/v1/jobs/{cancelled}/cancel")).await?;
@@ -207,6 +208,7 @@ impl House {
     /// Lets what waits be drawn and ends the test.
     pub(super) async fn finish(mut self) -> anyhow::Result<()> {
         self.stack.system.start_consuming()?;
+        self.stack.system.start_consuming_of("bulk")?;
         for job in self.stack.stores()?.jobs.all_live().await? {
             self.stack.app.settled(job.user.as_str(), job.id.as_str()).await?;
         }
