@@ -9,7 +9,7 @@ use darkroom_core::export::{
 use darkroom_core::export_file::{
     FileError, Row, Totals, add, columns, write_head, write_rows, write_totals,
 };
-use darkroom_core::id::{ExportId, IdempotencyKey, JobId, Stamp, UserId};
+use darkroom_core::id::{BatchId, ExportId, IdempotencyKey, JobId, Stamp, UserId};
 use darkroom_core::ledger::Settlement;
 use darkroom_core::limits::{EXPORT_DEADLINE, EXPORT_LEASE, EXPORT_TRIES_MAX, EXPORT_WAKE};
 use darkroom_core::request::Prompt;
@@ -264,6 +264,19 @@ fn no_cell_is_a_formula() {
 }
 
 #[test]
+fn what_a_batch_gives_back_is_an_entry_of_the_batch() {
+    let batch = BatchId::derive(&UserId::parse("alice").unwrap(), &IdempotencyKey::parse("k").unwrap());
+    let refund = Row::BatchRefund { at: at(200), tokens: 7, batch: batch.clone() };
+    let csv = request(&json!({"kind": "ledger"}));
+    let row = format!("{},refunded,7,,{batch},", at(200).rfc3339());
+    assert_eq!(written(&csv, std::slice::from_ref(&refund)).lines().last(), Some(row.as_str()));
+    let by_month = request(&json!({"kind": "ledger", "group_by": "month"}));
+    let mut totals = Totals::new();
+    add(&mut totals, by_month.group_by.unwrap(), &[grant("g", 5), refund]).unwrap();
+    assert_eq!(totals.into_values().collect::<Vec<_>>(), [vec![2, 5, 0, 7]]);
+}
+
+#[test]
 fn a_jobs_prompt_is_in_its_row_wherever_it_is_kept() {
     let jsonl = request(&json!({"format": "jsonl"}));
     let mut kept_beside = job(0, pending(at(10), at(20)));
@@ -313,7 +326,7 @@ proptest! {
         let rows: Vec<_> = names.iter().map(|name| grant(name, 1)).collect();
         let text = written(&request(&json!({"kind": "ledger"})), &rows);
         let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
-        let read: Vec<_> = reader.records().map(|record| record.unwrap()[4].to_owned()).collect();
+        let read: Vec<_> = reader.records().map(|record| record.unwrap()[5].to_owned()).collect();
         prop_assert_eq!(read.len(), names.len());
         for (read, name) in read.iter().zip(&names) {
             let is_formula = name.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
