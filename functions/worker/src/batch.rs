@@ -8,6 +8,7 @@ use darkroom_core::message::{JobMessage, Message, MessageError};
 use darkroom_core::time::Timestamp;
 use futures::future::BoxFuture;
 use lambda_runtime::{Error, LambdaEvent};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::invocation::Invocation;
@@ -68,7 +69,8 @@ async fn handle_batch(worker: Arc<Worker>, event: LambdaEvent<QueueEvent>) -> Re
             (message_id, done)
         });
     }
-    let (mut beat, mut has_beaten) = (Box::pin(worker.beat_soon()), false);
+    let all_done = Notify::new();
+    let (mut beat, mut has_beaten) = (Box::pin(worker.beat_soon(&all_done)), false);
     loop {
         let handled = tokio::select! {
             // In order, so that nothing but the messages decides what is done next.
@@ -87,8 +89,10 @@ async fn handle_batch(worker: Arc<Worker>, event: LambdaEvent<QueueEvent>) -> Re
             Some(Err(error)) => tracing::error!(error = %error, "a message's handling broke off"),
         }
     }
+    // One that is being written is written to its end.
     if !has_beaten {
-        worker.beat().await;
+        all_done.notify_one();
+        beat.await;
     }
     worker.pool.end_trials(&invocation.take_out(|_| true)).await;
     Ok(QueueAnswer::keep(unanswered))

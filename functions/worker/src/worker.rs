@@ -27,7 +27,7 @@ use darkroom_core::model::{Model, ProviderName, routes};
 use darkroom_core::time::Timestamp;
 use darkroom_core::upload::Reference;
 use darkroom_providers::Providers;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::breakers::{Breakers, Entry, Told};
 use crate::invocation::{Invocation, Slot};
@@ -146,14 +146,13 @@ impl Worker {
     }
 
     /// Shows that it lives, beside the messages: some time in their first seconds, since a fleet that starts together writes
-    /// one record.
-    pub(crate) async fn beat_soon(&self) {
-        sleep(BEAT_SPREAD.mul_f64(random_fraction())).await;
-        self.beat().await;
-    }
-
-    /// Shows that it lives.
-    pub(crate) async fn beat(&self) {
+    /// one record, or when they are all done before.
+    pub(crate) async fn beat_soon(&self, all_done: &Notify) {
+        tokio::select! {
+            biased;
+            () = all_done.notified() => {}
+            () = sleep(BEAT_SPREAD.mul_f64(random_fraction())) => {}
+        }
         if let Err(error) = self.beat.beat(now()).await {
             tracing::warn!(error = %error, "the worker's sign of life was not stored");
         }

@@ -17,7 +17,7 @@ use crate::scenarios::answer_all;
 use crate::{Run, is_proof, settings, simulate};
 
 /// Seeds of a usual run, and of a whole proof; `DARKROOM_SEEDS=from..to` asks for others.
-const SEEDS: Range<u64> = 0..200;
+const SEEDS: Range<u64> = 0..300;
 const SEEDS_OF_A_PROOF: Range<u64> = 0..2_000;
 /// Runs side by side.
 const SIDE_BY_SIDE: u64 = 2;
@@ -230,7 +230,11 @@ fn nothing_is_lost_or_paid_twice_whatever_the_seed() {
             assert!(total.statuses.get(status).is_some_and(|jobs| *jobs >= 20), "too few jobs were {status}");
         }
         assert_eq!(total.faults.len(), 11, "some fault did not happen: {:?}", total.faults);
-        assert!(total.probes as usize >= seeds().count() / 50, "{} probes are too few", total.probes);
+    }
+    // A probe is rarer: some twenty seeds have one.
+    if seeds().count() >= 300 {
+        let least = (seeds().count() / 50).max(10);
+        assert!(total.probes as usize >= least, "{} probes are too few", total.probes);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Many jobs on one hold: each line becomes one, whoever makes it and whatever breaks off.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use darkroom_core::job::Status;
 use darkroom_tests::sim::World;
@@ -57,6 +59,9 @@ pub(crate) const BATCH_UPLOADED: Scenario = Scenario {
     ..BATCH
 };
 
+/// Milliseconds in which bulk has made the first of its jobs, if it lives.
+const MOMENTS: usize = 1_000;
+
 /// Its owner cancels it while bulk makes jobs of it: what became none is given back, and what became one is cancelled.
 pub(crate) const BATCH_CANCELLED: Scenario = Scenario {
     name: "batch, cancelled",
@@ -64,6 +69,13 @@ pub(crate) const BATCH_CANCELLED: Scenario = Scenario {
         Box::pin(async {
             world.consume(false);
             let id = uploaded(world).await?;
+            // Bulk may have died before the first.
+            for _ in 0..MOMENTS {
+                if !world.jobs().await?.is_empty() {
+                    break;
+                }
+                world.pass(Duration::from_millis(1)).await;
+            }
             let alice = world.client("alice");
             let cancelled = alice.cancel_batch(&id).await?;
             let again = alice.cancel_batch(&id).await?;
