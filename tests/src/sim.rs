@@ -7,6 +7,7 @@ mod clause;
 mod client;
 mod fault;
 mod network;
+mod painter;
 mod process;
 mod queue;
 mod reader;

@@ -21,6 +21,7 @@ mod local;
 mod openai;
 mod progress;
 mod reference;
+mod simulation;
 mod wire;
 
 use std::time::Duration;
@@ -37,11 +38,12 @@ use thiserror::Error;
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use forge::Forge;
 pub use gemini::Gemini;
-pub use local::Local;
+pub use local::{Local, Painted, PaintedFile, Picture};
 pub use openai::OpenAi;
 pub use progress::Progress;
 pub use reference::{ReferenceFault, check_reference};
-pub use wire::{ConnectError, Dial, simulate};
+pub use simulation::{Dial, Paint, simulate};
+pub use wire::ConnectError;
 
 use image_check::CheckedImage;
 use wire::not_sent;

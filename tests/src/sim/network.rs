@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::call::{Call, Service};
 use super::check::Check;
 use super::fault::Fault;
+use super::painter::paint;
 use super::process::Process;
 use super::stores::Stores;
 use super::time::pass;
@@ -46,7 +47,7 @@ thread_local! {
 impl Network {
     /// The one network of this thread's run.
     pub(crate) fn begin(gemini: Gemini, stores: &Arc<Stores>, check: &Arc<Check>) -> Self {
-        darkroom_providers::simulate(dial);
+        darkroom_providers::simulate(dial, paint);
         let network =
             Self { gemini, stores: Arc::clone(stores), check: Arc::clone(check), processes: Arc::default() };
         NETWORK.replace(Some(network.clone()));

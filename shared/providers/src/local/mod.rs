@@ -8,7 +8,6 @@ mod color;
 mod land;
 mod mosaic;
 mod motifs;
-mod painted;
 mod palette;
 mod png_file;
 mod random;
@@ -29,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::dimensions::dimensions;
-use crate::wire::is_simulation;
+use crate::simulation::simulated_paint;
 use crate::{DrawError, DrawRequest, DrawnImage};
 
 /// Draws landscapes from the prompt's words, its hash and the seed.
@@ -64,9 +63,12 @@ impl Local {
             reference: request.reference.map(|image| image.sha256.clone()),
         };
         let drawn_by = request.model.to_string();
-        let painted =
-            if is_simulation() { painted::once(picture) } else { self.paint_elsewhere(picture).await? };
-        let File { bytes, sha256 } = painted.map_err(|_| unavailable("the picture could not be written"))?;
+        let painted = match simulated_paint() {
+            Some(paint) => paint(picture),
+            None => self.paint_elsewhere(picture).await?,
+        };
+        let PaintedFile { bytes, sha256 } =
+            painted.map_err(|_| unavailable("the picture could not be written"))?;
         Ok(DrawnImage { bytes, sha256, width, height, format: ImageFormat::Png, drawn_by })
     }
 
@@ -83,16 +85,17 @@ impl Local {
 
 /// A picture's file.
 #[derive(Clone)]
-struct File {
+pub struct PaintedFile {
     bytes: Bytes,
     sha256: String,
 }
 
-type Painted = Result<File, png::EncodingError>;
+/// What painting comes to.
+pub type Painted = Result<PaintedFile, png::EncodingError>;
 
-/// All that a picture's bytes hang on.
+/// All that a picture's bytes hang on: two that are equal are painted alike.
 #[derive(PartialEq, Eq, Hash)]
-struct Picture {
+pub struct Picture {
     prompt: String,
     seed: u64,
     width: u32,
@@ -102,14 +105,18 @@ struct Picture {
 }
 
 impl Picture {
-    fn paint(&self) -> Painted {
+    /// Paints it: some ten milliseconds of a core.
+    ///
+    /// # Errors
+    /// When its file cannot be written.
+    pub fn paint(&self) -> Painted {
         let mut canvas = scene::paint(&self.prompt, self.seed, self.width, self.height);
         if let Some(sha256) = &self.reference {
             mosaic::paint(&mut canvas, sha256);
         }
         let bytes = Bytes::from(png_file::encode(&canvas.into_pixels(), self.width, self.height)?);
         let sha256 = HEXLOWER.encode(&Sha256::digest(&bytes));
-        Ok(File { bytes, sha256 })
+        Ok(PaintedFile { bytes, sha256 })
     }
 }
 

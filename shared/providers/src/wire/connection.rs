@@ -20,8 +20,8 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tower_service::Service as _;
 
-use super::dial::simulated;
 use crate::base_url::BaseUrl;
+use crate::simulation::simulated_dial;
 
 /// Opening a connection, name look-up and TLS included, takes no longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,8 +137,9 @@ impl Connections {
     }
 
     async fn open_untimed(&self) -> Result<Connection, ConnectError> {
-        if let Some(dialled) = simulated(&self.origin) {
-            return hand_shake(TokioIo::new(dialled?)).await;
+        if let Some(dial) = simulated_dial() {
+            let stream = dial(&self.origin).map_err(|error| ConnectError::Unreachable(Box::new(error)))?;
+            return hand_shake(TokioIo::new(stream)).await;
         }
         let tls = match &self.tls {
             Some(cell) => Some(cell.get_or_try_init(tls_config).await.map_err(ConnectError::NoTls)?),

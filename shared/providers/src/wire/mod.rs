@@ -3,7 +3,6 @@
 mod answer;
 mod base64_stream;
 mod connection;
-mod dial;
 mod endpoint;
 mod json_scan;
 mod pause;
@@ -14,8 +13,6 @@ pub(crate) use answer::Reading;
 pub(crate) use answer::{PictureText, RawImage, ReadAnswer, keep, text};
 pub(crate) use base64_stream::Base64Fault;
 pub use connection::ConnectError;
-pub(crate) use dial::is_simulation;
-pub use dial::{Dial, simulate};
 pub(crate) use endpoint::{Endpoint, KeyHeader, not_sent, unavailable};
 pub(crate) use json_scan::Event;
 pub(crate) use pause::{named_pause, retry_after, seconds};

@@ -1,18 +1,18 @@
-//! A simulation asks for the same few pictures thousands of times, and is not about how they are painted: each is painted once,
-//! and at once, so that no thread's speed decides what comes first.
+//! The same few pictures are asked for thousands of times, and a simulation is not about how they are painted: each is painted
+//! once, and at once, so that no thread's speed decides what comes first.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{File, Painted, Picture};
+use darkroom_providers::{Painted, PaintedFile, Picture};
 
 /// So many are kept at most: memory has a bound.
 const KEPT: usize = 64;
 
-static PAINTED: Mutex<Option<HashMap<Picture, File>>> = Mutex::new(None);
+static PAINTED: Mutex<Option<HashMap<Picture, PaintedFile>>> = Mutex::new(None);
 
 /// The file of a picture, from memory if it was painted before.
-pub(super) fn once(picture: Picture) -> Painted {
+pub(crate) fn paint(picture: Picture) -> Painted {
     let mut painted = PAINTED.lock().unwrap_or_else(PoisonError::into_inner);
     let painted = painted.get_or_insert_default();
     if let Some(file) = painted.get(&picture) {
